@@ -1,0 +1,30 @@
+/** How a GET of a document ended, as far as a server can tell. */
+export type DeliveryOutcome = 'delivered' | 'aborted' | 'failed';
+
+/** The ledger's record of one GET of a document. */
+export interface Delivery {
+  /** Grows with time; also the cursor of a list. */
+  id: number;
+  instance: string;
+  /** Epoch milliseconds. */
+  at: number;
+  /** Which URL was fetched: the `#include` URL or the NoCloud seed. */
+  purpose: 'include' | 'seed';
+  /** Hex SHA-256 of the document before compression; null when none could be rendered. */
+  digest: string | null;
+  /** Size of the document before compression. */
+  bytes: number;
+  address: string;
+  userAgent: string;
+  /** What it was rendered from: `web@3`, in order. */
+  revisions: string[];
+  /** Whether it counts as a delivery of its own, or is cloud-init's repeat of one (see REPEAT_WINDOW_MS). */
+  counted: boolean;
+  outcome: DeliveryOutcome;
+}
+
+/** A GET about to be answered; the store decides `id` and `counted`. */
+export type NewDelivery = Omit<Delivery, 'id' | 'instance' | 'counted'> & { instanceId: string };
+
+/** cloud-init tries up to 11 times: a repeat from the same address this soon after a counted delivery is the same boot. */
+export const REPEAT_WINDOW_MS = 2 * 60 * 1000;

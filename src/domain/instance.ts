@@ -1,0 +1,44 @@
+import type { JsonObject } from './json.ts';
+
+/** What an operator states about a machine. PUT states the whole of it. */
+export interface InstanceSpec {
+  /** References in order: `web`, `web@stable`, `web@3`. */
+  bundles: string[];
+  /** Values for this machine; over the bundles' defaults. */
+  vars: JsonObject;
+  labels: Record<string, string>;
+  /** Added to the NoCloud `meta-data`; may set `instance-id` and `local-hostname` too. */
+  metaData: JsonObject;
+  /** The NoCloud `vendor-data`, as it is, or null for none. */
+  vendorData: string | null;
+  /** The NoCloud `network-config`: as it is, or an object written as YAML; null for none. */
+  networkConfig: string | JsonObject | null;
+}
+
+/** A capability is good for one purpose only. */
+export type Purpose = 'include' | 'seed' | 'report';
+export const PURPOSES: readonly Purpose[] = ['include', 'seed', 'report'];
+
+/** A registered machine. */
+export interface Instance extends InstanceSpec {
+  /** 16 hex digits: 8 random bytes, kept for the name's whole life, tombstone and revival included. */
+  id: string;
+  name: string;
+  /** Counts changes of the spec from 1; the ETag is made of it. */
+  version: number;
+  /** Counts from 0 per purpose; a capability of an older generation opens nothing. */
+  generations: Record<Purpose, number>;
+  createdAt: number;
+  updatedAt: number;
+  retiredAt: number | null;
+  /** First and last counted delivery, and how many there were; pruning the ledger changes none of them. */
+  firstDeliveryAt: number | null;
+  lastDeliveryAt: number | null;
+  deliveryCount: number;
+}
+
+/** cloud-init's name for the machine: stable for the life of the registration (it keys "once per instance"). */
+export function cloudInitInstanceId(instance: Pick<Instance, 'id' | 'metaData'>): string {
+  const own = instance.metaData['instance-id'];
+  return typeof own === 'string' && own !== '' ? own : `i-${instance.id}`;
+}

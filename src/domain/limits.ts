@@ -1,0 +1,23 @@
+/** Nothing grows without bound. Past a limit the answer is a clear 413 or 422, and nothing is stored. */
+export const LIMITS = {
+  /** One part's body, bytes. */
+  partBytes: 4 * 1024 * 1024,
+  /** One rendered document, bytes before compression. */
+  documentBytes: 16 * 1024 * 1024,
+  /** Parts in one bundle. */
+  partsPerBundle: 256,
+  /** The body of a whole-bundle PUT or POST: what a document may hold, plus base64 and framing. */
+  bundleBodyBytes: 24 * 1024 * 1024,
+  /** A JSON or YAML body about one instance. */
+  instanceBodyBytes: 1024 * 1024,
+  /** A body that lists instances, and how many it may list. */
+  instanceListBytes: 16 * 1024 * 1024,
+  instancesPerList: 10_000,
+  /** Bundles one instance may refer to. */
+  bundlesPerInstance: 64,
+  /** A list's page. */
+  pageDefault: 100,
+  pageMax: 1000,
+  /** Nova's user_data: 65,535 characters of base64 hold this many bytes (CLOUD-INIT: nova/conf and api schema). */
+  novaUserDataBytes: 49_149,
+} as const;

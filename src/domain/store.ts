@@ -1,0 +1,151 @@
+import type { Bundle, Revision, RevisionContent } from './bundle.ts';
+import type { Delivery, DeliveryOutcome, NewDelivery } from './delivery.ts';
+import type { Instance, InstanceSpec } from './instance.ts';
+import type { Reference } from './names.ts';
+
+/** A page of a list: at most `limit` items whose key comes after `after` (null: from the start). */
+export interface Page<Key> {
+  after: Key | null;
+  limit: number;
+}
+
+/** A bundle as a list shows it. */
+export interface BundleSummary {
+  name: string;
+  revision: number;
+  digest: string;
+  parts: number;
+  updatedAt: number;
+  retiredAt: number | null;
+}
+
+/** Who refers to a bundle. */
+export interface BundleUse {
+  instance: string;
+  reference: string;
+}
+
+export interface InstanceFilter {
+  /** Refers to this bundle, in whatever way. */
+  bundle?: string | undefined;
+  /** Has all of these labels; a null value asks only for the key. */
+  labels?: { key: string; value: string | null }[] | undefined;
+  /** cloud-init's instance-id. */
+  instanceId?: string | undefined;
+  /** Fetched a document from this address. */
+  address?: string | undefined;
+  /** Tombstones instead of the living. */
+  retired?: boolean | undefined;
+}
+
+/** One registration or change. `expect`: the version the caller saw, null for "must not exist", undefined for "whatever it is". */
+export interface InstanceWrite {
+  name: string;
+  spec: InstanceSpec;
+  /** The id it gets if its name was never used. */
+  freshId: string;
+  expect: number | null | undefined;
+}
+
+export interface InstanceWritten {
+  instance: Instance;
+  created: boolean;
+  changed: boolean;
+}
+
+/**
+ * Where everything is kept. Each method is one whole, atomic operation: when it resolves, what it wrote is on disk;
+ * when it rejects, nothing was written. Any method may reject with `unavailable` (the database is away) or `storage_full`.
+ * Times are epoch milliseconds and always come from the caller.
+ */
+export interface Store {
+  // ---- bundles
+
+  /**
+   * Adds the next revision of a bundle, with the bodies its parts name that are not stored yet (a body is stored once, by SHA-256).
+   * `base` is the newest revision the caller computed from: its number, or null when the bundle does not exist or is retired.
+   * Creates the bundle, or revives a retired one: numbers go on counting.
+   * @throws conflict `changed_meanwhile` when `base` is no longer the newest
+   */
+  putRevision(write: {
+    bundle: string;
+    base: number | null;
+    content: RevisionContent;
+    digest: string;
+    bodies: ReadonlyMap<string, Uint8Array>;
+    at: number;
+    author: string;
+  }): Promise<Revision>;
+
+  /** The bundle with its newest revision and tags; a retired one too (`retiredAt` is set, no tags). */
+  findBundle(name: string): Promise<Bundle | null>;
+  /** By name. Living bundles, or (`retired`) tombstones. */
+  listBundles(page: Page<string>, filter: { retired: boolean }): Promise<BundleSummary[]>;
+  /**
+   * Leaves a tombstone and drops the tags. Revisions and bodies stay.
+   * @throws conflict `changed_meanwhile` when `base` is not the newest revision; conflict `in_use` naming instances that refer to it
+   */
+  retireBundle(name: string, change: { base: number; at: number }): Promise<void>;
+  findRevision(bundle: string, number: number): Promise<Revision | null>;
+  /** Newest first: `after` is the number of the last one seen. */
+  listRevisions(bundle: string, page: Page<number>): Promise<Revision[]>;
+  /** The bytes of a part, or null. */
+  findBody(sha256: string): Promise<Uint8Array | null>;
+  /** The living instances that refer to a bundle, by name, and how many there are in all. */
+  listBundleUses(bundle: string, limit: number): Promise<{ uses: BundleUse[]; total: number }>;
+
+  /**
+   * Sets a tag. @returns whether it was new, and whether anything changed
+   * @throws not_found `unknown_bundle` (or retired), `unknown_revision`
+   */
+  putTag(bundle: string, tag: string, revision: number, at: number): Promise<{ created: boolean; changed: boolean }>;
+  /** @throws not_found `unknown_bundle`, `unknown_tag`; conflict `in_use` naming instances that follow it */
+  deleteTag(bundle: string, tag: string): Promise<void>;
+
+  /** The revision number each reference means now; null where bundle (or its tag or revision) does not exist or is retired. One query. */
+  resolveReferences(references: readonly Reference[]): Promise<(number | null)[]>;
+
+  // ---- instances
+
+  /**
+   * Registers or changes instances, all or none. An equal spec changes nothing. A retired name is revived with its
+   * id, every generation raised by one, its delivery count begun anew.
+   * @throws precondition_failed `etag_mismatch` when an `expect` does not hold; invalid `unknown_bundle` when a reference means nothing (any more)
+   */
+  putInstances(writes: readonly InstanceWrite[], at: number): Promise<InstanceWritten[]>;
+  /** By name; a retired one too. */
+  findInstance(name: string): Promise<Instance | null>;
+  /** By id, for a fetch: living ones only. */
+  findInstanceById(id: string): Promise<Instance | null>;
+  /** By name. */
+  listInstances(page: Page<string>, filter: InstanceFilter): Promise<Instance[]>;
+  /**
+   * Leaves a tombstone; its capabilities open nothing from now on.
+   * @throws not_found `unknown_instance`; precondition_failed `etag_mismatch` when `expect` is given and not the version
+   */
+  retireInstance(name: string, change: { expect: number | undefined; at: number }): Promise<void>;
+
+  // ---- ledger
+
+  /**
+   * Puts deliveries into the ledger, all or none, and counts them: a `delivered` one counts unless a counted one of the
+   * same instance and address lies less than REPEAT_WINDOW_MS before it. One commit for the whole batch.
+   * @returns the row ids, in the same order
+   */
+  recordDeliveries(deliveries: readonly NewDelivery[]): Promise<number[]>;
+  /** Corrects how a delivery ended. */
+  closeDelivery(id: number, outcome: DeliveryOutcome): Promise<void>;
+  /** Newest first: `after` is the id of the last one seen. `instance` is a name. */
+  listDeliveries(instance: string, page: Page<number>): Promise<Delivery[]>;
+
+  // ---- the database itself
+
+  /**
+   * Binds the database to the key it was made under: an empty one takes `checks[0]`; one that knows any of `checks` takes `checks[0]` from now on.
+   * @returns false when it knows none of them, so belongs to another key
+   */
+  claimKey(checks: readonly string[]): Promise<boolean>;
+  /** Resolves when a trivial query does. */
+  ping(): Promise<void>;
+  close(): Promise<void>;
+}
