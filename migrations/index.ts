@@ -1,0 +1,15 @@
+import type { Kysely } from 'kysely';
+import { initial } from './0001-initial.ts';
+
+/** What a statement must be fitted to, where the engines differ. */
+export type Engine = 'sqlite' | 'postgres';
+
+/** One change of the schema, forward only. It runs inside a transaction, under a lock, once per database. */
+export interface Migration {
+  /** Recorded in the database, so never changed once released. */
+  name: string;
+  up(db: Kysely<unknown>, engine: Engine): Promise<void>;
+}
+
+/** In the order in which they run. A released one is never edited: a change is a new entry. */
+export const migrations: readonly Migration[] = [initial];

@@ -1,0 +1,129 @@
+import assert from 'node:assert/strict';
+import { describe, type TestContext, test } from 'node:test';
+import { sql } from 'kysely';
+import pg from 'pg';
+import { migrate } from '../../src/store/migrate.ts';
+import { createStore, openStore } from '../../src/store/open.ts';
+import { openPostgres } from '../../src/store/postgres.ts';
+import { type PostgresServer, postgresServer } from '../postgres.ts';
+import { conformance, migrationConformance, refused, write } from './conformance.ts';
+
+const server = await postgresServer();
+if (typeof server === 'string') test('PostgreSQL', { skip: server }, () => {});
+else suite(server);
+
+function suite(server: PostgresServer) {
+  conformance('PostgreSQL', async (t) => opened(t, await server.freshDatabase()));
+  migrationConformance('PostgreSQL', async (t) => database(t, await server.freshDatabase()));
+
+  describe('PostgreSQL: the server', () => {
+    test('two replicas work on one database, started at once', async (t) => {
+      const url = await server.freshDatabase();
+      const [one, two] = await Promise.all([opened(t, url), opened(t, url)]);
+      await one.putInstances([write('vm')], 1);
+      assert.ok(await two.findInstance('vm'));
+    });
+
+    test('that is not there is unavailable, at once', async () => {
+      await refused(openStore({ url: 'postgres://nobody@127.0.0.1:1/none' }), 'unavailable', 'database_unavailable');
+    });
+
+    test('that does not know the password or the database refuses', async () => {
+      const url = new URL(await server.freshDatabase());
+      url.pathname = '/none';
+      await refused(openStore({ url: url.href }), 'unavailable', 'database_refused');
+      url.password = 'wrong';
+      await refused(openStore({ url: url.href }), 'unavailable', 'database_refused');
+    });
+
+    test('that ends idle connections is asked again over new ones', async (t) => {
+      const url = await server.freshDatabase();
+      const store = await opened(t, url);
+      await Promise.all([store.ping(), store.ping(), store.ping()]);
+      const other = await database(t, url);
+      await other.read((db) =>
+        sql`select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'bootbundle' and pid <> pg_backend_pid()`.execute(
+          db,
+        ),
+      );
+      // The first ones may still be given a connection that has just died.
+      for (let tried = 0; tried < 5; tried++) await store.ping().catch(() => {});
+      await store.ping();
+    });
+
+    test('that ends a connection in the middle of a transaction is unavailable, stores nothing, and is asked again', async (t) => {
+      const own = await database(t, await server.freshDatabase());
+      await migrate(own);
+      const store = createStore(own);
+      const broken = own.write(async (db) => {
+        await db.insertInto('meta').values({ key: 'lost', value: 'x' }).execute();
+        await sql`select pg_terminate_backend(pg_backend_pid())`.execute(db);
+      });
+      await refused(broken, 'unavailable', 'database_unavailable');
+      assert.equal(await store.claimKey(['one']), true);
+      assert.deepEqual(await own.read((db) => db.selectFrom('meta').select('key').execute()), [{ key: 'key_check' }]);
+    });
+
+    test('that does not answer in time is unavailable, and the connection that waits is not used again', async (t) => {
+      const own = await database(t, `${await server.freshDatabase()}&query_timeout=200`);
+      const slow = own.read((db) => sql`select pg_sleep(1.5)`.execute(db));
+      await refused(slow, 'unavailable', 'database_unavailable');
+      await own.read((db) => sql`select 1`.execute(db));
+    });
+
+    test('writes are serializable: of two that read what the other writes, one is tried again', async (t) => {
+      const own = await database(t, await server.freshDatabase());
+      await migrate(own);
+      let runs = 0;
+      const claim = (key: string) =>
+        own.write(async (db) => {
+          runs += 1;
+          const rows = await db.selectFrom('meta').select('key').execute();
+          await new Promise((resolve) => setTimeout(resolve, 50));
+          await db
+            .insertInto('meta')
+            .values({ key, value: `${rows.length}` })
+            .execute();
+        });
+      await Promise.all([claim('one'), claim('two')]);
+      const rows = await own.read((db) => db.selectFrom('meta').select('value').orderBy('value').execute());
+      assert.deepEqual(rows, [{ value: '0' }, { value: '1' }]);
+      assert.equal(runs, 3);
+    });
+
+    test('reads 8-byte integers as numbers on our connections, and on no others', async (t) => {
+      const own = await database(t, await server.freshDatabase());
+      const { rows } = await own.read((db) => sql`select 1767225600000::bigint as at`.execute(db));
+      assert.deepEqual(rows, [{ at: 1767225600000 }]);
+      assert.equal(pg.types.getTypeParser(pg.types.builtins.INT8)('1'), '1');
+    });
+  });
+
+  describe('PostgreSQL: what is not ours', () => {
+    test('a database with a table of one of our names is refused and left as it is', async (t) => {
+      const own = await database(t, await server.freshDatabase());
+      await own.write((db) => sql`create table instance (id integer)`.execute(db));
+      await refused(migrate(own), 'conflict', 'foreign_database');
+      assert.deepEqual((await own.read((db) => own.tables.execute(db))).rows, [{ name: 'instance' }]);
+    });
+
+    test("an extension's tables in the schema do no harm", async (t) => {
+      const own = await database(t, await server.freshDatabase());
+      await own.write((db) => sql`create table spatial_ref_sys (id integer)`.execute(db));
+      await migrate(own);
+      assert.equal(await createStore(own).claimKey(['one']), true);
+    });
+  });
+}
+
+async function opened(t: TestContext, url: string) {
+  const store = await openStore({ url });
+  t.after(() => store.close());
+  return store;
+}
+
+async function database(t: TestContext, url: string) {
+  const own = openPostgres(url);
+  t.after(() => own.close());
+  return own;
+}

@@ -1,0 +1,194 @@
+import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe, type TestContext, test } from 'node:test';
+import { promisify } from 'node:util';
+import SQLite from 'better-sqlite3';
+import { sql } from 'kysely';
+import { sha256 } from '../../src/domain/bundle.ts';
+import { migrate } from '../../src/store/migrate.ts';
+import { createStore, openStore } from '../../src/store/open.ts';
+import { openSqlite } from '../../src/store/sqlite.ts';
+import { conformance, migrationConformance, refused, write } from './conformance.ts';
+
+conformance('SQLite in memory', (t) => opened(t, ':memory:'));
+conformance('SQLite file', async (t) => opened(t, await newFile(t)));
+migrationConformance('SQLite', async (t) => {
+  const database = await openSqlite(await newFile(t));
+  t.after(() => database.close());
+  return database;
+});
+
+describe('SQLite: the file', () => {
+  test('holds what was acknowledged, and a reopened store gives it back', async (t) => {
+    const file = await newFile(t);
+    const first = await openStore({ file });
+    await first.putInstances([write('vm')], 1);
+    await first.close();
+    const second = await opened(t, file);
+    assert.equal((await second.findInstance('vm'))?.name, 'vm');
+  });
+
+  test('survives kill -9 right after the acknowledgement', async (t) => {
+    const file = await newFile(t);
+    const script = `
+      const { openStore } = await import(${url('src/store/open.ts')});
+      const { write } = await import(${url('test/store/conformance.ts')});
+      const store = await openStore({ file: ${JSON.stringify(file)} });
+      await store.putInstances([write('vm')], 1);
+      process.kill(process.pid, 'SIGKILL');`;
+    const died = await run(script).catch((error: { signal?: string }) => error.signal);
+    assert.equal(died, 'SIGKILL');
+    const store = await opened(t, file);
+    assert.equal((await store.findInstance('vm'))?.name, 'vm');
+  });
+
+  test('serves a second store while the first is open, each seeing what the other wrote', async (t) => {
+    const file = await newFile(t);
+    const first = await opened(t, file);
+    await first.putInstances([write('one')], 1);
+    const second = await opened(t, file);
+    await second.putInstances([write('two')], 1);
+    assert.ok(await first.findInstance('two'));
+    assert.ok(await second.findInstance('one'));
+    await second.close();
+    await first.putInstances([write('three')], 1);
+    assert.equal((await first.listInstances({ after: null, limit: 9 }, {})).length, 3);
+  });
+
+  test('is brought up by several processes that start at once', async (t) => {
+    const file = await newFile(t);
+    const script = `
+      const { openStore } = await import(${url('src/store/open.ts')});
+      const store = await openStore({ file: ${JSON.stringify(file)} });
+      process.stdout.write(String(await store.claimKey(['one'])));
+      await store.close();`;
+    const outputs = await Promise.all([1, 2, 3, 4].map(() => run(script)));
+    assert.deepEqual(
+      outputs.map(({ stdout }) => stdout),
+      ['true', 'true', 'true', 'true'],
+    );
+  });
+
+  test('is synced at each commit, in WAL mode, with foreign keys, and readers cannot write', async (t) => {
+    const database = await openSqlite(await newFile(t));
+    t.after(() => database.close());
+    await migrate(database);
+    const pragma = (name: string) => sql<Record<string, unknown>>`${sql.raw(`pragma ${name}`)}`;
+    await database.write(async (db) => {
+      assert.deepEqual((await pragma('journal_mode').execute(db)).rows, [{ journal_mode: 'wal' }]);
+      assert.deepEqual((await pragma('synchronous').execute(db)).rows, [{ synchronous: 2 }]);
+      assert.deepEqual((await pragma('foreign_keys').execute(db)).rows, [{ foreign_keys: 1 }]);
+    });
+    const stray = database.read((db) => db.insertInto('meta').values({ key: 'a', value: 'b' }).execute());
+    await refused(stray, 'unavailable', 'database_unavailable');
+  });
+
+  test('a fetch is answered while a write transaction is open', async (t) => {
+    const database = await openSqlite(await newFile(t));
+    t.after(() => database.close());
+    await migrate(database);
+    const store = createStore(database);
+    await database.write(async (db) => {
+      await db.insertInto('meta').values({ key: 'a', value: 'b' }).execute();
+      assert.equal(await store.findInstance('vm'), null);
+    });
+  });
+
+  test('a full disk refuses the write, keeps what was there, and is over when there is room again', async (t) => {
+    const database = await openSqlite(await newFile(t));
+    t.after(() => database.close());
+    await migrate(database);
+    const store = createStore(database);
+    await store.putInstances([write('vm')], 1);
+    const pages = (limit: number) => database.write((db) => sql.raw(`pragma max_page_count = ${limit}`).execute(db));
+    await pages(1);
+    const bytes = new Uint8Array(500_000);
+    const part = {
+      filename: 'a',
+      type: 'x',
+      typeSaid: true,
+      merge: null,
+      template: false,
+      size: bytes.length,
+      sha256: sha256(bytes),
+    };
+    const content = { order: 'name' as const, vars: {}, parts: [part] };
+    const bodies = new Map([[part.sha256, bytes]]);
+    const put = () => store.putRevision({ bundle: 'web', base: null, content, digest: 'd', bodies, at: 1, author: 'ann' });
+    await refused(put(), 'storage_full', 'storage_full');
+    assert.equal(await store.findBundle('web'), null);
+    assert.ok(await store.findInstance('vm'));
+    await pages(1_000_000);
+    assert.equal((await put()).number, 1);
+  });
+});
+
+describe('SQLite: what is not ours', () => {
+  for (const [what, content] of [
+    ['a short text', 'hello\n'],
+    ['a long text', 'hello\n'.repeat(5000)],
+  ] as const) {
+    test(`${what} is refused and left as it is`, async (t) => {
+      const file = await newFile(t);
+      await writeFile(file, content);
+      await refused(openStore({ file }), 'conflict', 'foreign_database');
+      assert.equal(await readFile(file, 'utf8'), content);
+      assert.deepEqual(await readdir(join(file, '..')), ['test.db']);
+    });
+  }
+
+  for (const mode of ['delete', 'wal']) {
+    test(`another program's database (journal_mode ${mode}) is refused and left as it is`, async (t) => {
+      const file = await newFile(t);
+      const foreign = new SQLite(file);
+      foreign.pragma(`journal_mode = ${mode}`);
+      foreign.exec('create table instance (id integer); insert into instance values (1)');
+      foreign.close();
+      const before = await readFile(file);
+      await refused(openStore({ file }), 'conflict', 'foreign_database');
+      assert.ok(before.equals(await readFile(file)));
+      assert.deepEqual(await readdir(join(file, '..')), ['test.db']);
+    });
+  }
+
+  test('a file in a folder that cannot be opened is unavailable', async (t) => {
+    const file = await newFile(t);
+    await refused(openStore({ file: join(file, '..') }), 'unavailable', 'database_unavailable');
+  });
+});
+
+test('SQLite does not load the driver of PostgreSQL', async () => {
+  const script = `
+    const { createRequire } = await import('node:module');
+    const { openStore } = await import(${url('src/store/open.ts')});
+    await (await openStore({ file: ':memory:' })).close();
+    const loaded = Object.keys(createRequire(${url('src/store/open.ts')}).cache);
+    const has = (name) => loaded.some((file) => file.includes('/node_modules/' + name + '/'));
+    process.stdout.write(JSON.stringify([has('better-sqlite3'), has('pg')]));`;
+  assert.equal((await run(script)).stdout, '[true,false]');
+});
+
+async function opened(t: TestContext, file: string) {
+  const store = await openStore({ file });
+  t.after(() => store.close());
+  return store;
+}
+
+/** A path in a folder of its own; nothing is there yet. */
+async function newFile(t: TestContext): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), 'bootbundle-sqlite-'));
+  t.after(() => rm(folder, { recursive: true, force: true }));
+  return join(folder, 'test.db');
+}
+
+function run(script: string) {
+  return promisify(execFile)(process.execPath, ['--input-type=module', '--eval', script]);
+}
+
+/** The address of a file of the repository, as a literal for a script. */
+function url(path: string): string {
+  return JSON.stringify(new URL(`../../${path}`, import.meta.url).href);
+}
