@@ -1,0 +1,60 @@
+import type { FastifyInstance, FastifyPluginAsync } from 'fastify';
+import { unauthenticated } from '../../domain/errors.ts';
+import type { BundleService } from '../../service/bundles.ts';
+import type { DeliveryService } from '../../service/deliveries.ts';
+import type { InstanceService } from '../../service/instances.ts';
+import type { Actor, Authenticate } from '../../service/keys.ts';
+import { tokenOf } from '../auth.ts';
+import { sendProblem } from '../errors.ts';
+import { bundleRoutes, bundleSchemas } from './bundles.ts';
+import { deliveryRoutes, deliverySchemas } from './deliveries.ts';
+import { instanceRoutes, instanceSchemas } from './instances.ts';
+import { Finding, Problem } from './schemas.ts';
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    /** Who asks; set by the api scope's auth before anything else happens. */
+    actor: Actor;
+  }
+}
+
+export interface ApiServices {
+  authenticate: Authenticate;
+  bundles: BundleService;
+  instances: InstanceService;
+  deliveries: DeliveryService;
+}
+
+/**
+ * The schemas that others refer to by name. They belong to the root: a scope that adds schemas of its own gets Fastify's default validator
+ * and serializer back, which coerce bodies and drop fields.
+ */
+export const apiSchemas = [Finding, Problem, ...bundleSchemas, ...instanceSchemas, ...deliverySchemas];
+
+/** The operators' scope: every call needs a token, every body arrives as bytes, every error is problem+json. */
+export const apiScope: FastifyPluginAsync<ApiServices> = async (app: FastifyInstance, services) => {
+  app.decorateRequest('actor', null as unknown as Actor);
+  app.addHook('onRequest', async (request, reply) => {
+    const token = tokenOf(request.headers.authorization);
+    const actor = token === null ? null : services.authenticate(token);
+    if (!actor) {
+      if (request.headers.expect !== undefined) reply.header('connection', 'close');
+      throw unauthenticated(
+        token === null ? 'no_token' : 'bad_token',
+        token === null
+          ? 'send the API token: -K data/admin.curlrc, or an Authorization: Bearer header'
+          : 'this token is not known here',
+      );
+    }
+    request.actor = actor;
+    reply.header('cache-control', 'no-store');
+  });
+  // One parser for everything: what a body is, is said by the route (and CURL habits), not by a Content-Type that curl made up.
+  app.removeAllContentTypeParsers();
+  app.addContentTypeParser('*', { parseAs: 'buffer' }, (_request, body, done) => done(null, body));
+  app.setErrorHandler(sendProblem);
+
+  await app.register(bundleRoutes, { bundles: services.bundles });
+  await app.register(instanceRoutes, { instances: services.instances });
+  await app.register(deliveryRoutes, { deliveries: services.deliveries });
+};

@@ -1,0 +1,452 @@
+import { type FastifyPluginAsyncTypebox, type Static, Type } from '@fastify/type-provider-typebox';
+import type { FastifyReply } from 'fastify';
+import { cloudInitInstanceId, type Instance, type InstanceSpec } from '../../domain/instance.ts';
+import type { Json, JsonObject } from '../../domain/json.ts';
+import { LIMITS } from '../../domain/limits.ts';
+import type { InstanceFilter } from '../../domain/store.ts';
+import {
+  type InstanceReport,
+  type InstanceService,
+  type InstanceWriteReport,
+  instanceEtag,
+  mergePatch,
+  specOf,
+} from '../../service/instances.ts';
+import { beforeBody, isFresh, preconditionsOf, sendEtag } from './conditions.ts';
+import { DOCUMENT_TYPES, readDocument, readDocumentList } from './document.ts';
+import {
+  ConditionHeaders,
+  DryRun,
+  Findings,
+  Format,
+  FreeObject,
+  file,
+  Limit,
+  Name,
+  Nothing,
+  Nullable,
+  orText,
+  PathName,
+  problems,
+  Sha256,
+  Time,
+} from './schemas.ts';
+import { isoTime, sendColumns } from './text.ts';
+
+/** What PUT takes. `name`, `status` and `changed` may be there, since a GET (or a write) answered with them, and mean nothing. */
+const specFields = {
+  bundles: Type.Array(Type.String({ maxLength: 130 }), {
+    description: 'References in order: `web` follows the newest revision, `web@stable` a tag, `web@3` is pinned',
+    examples: [['atomic', 'db@stable']],
+  }),
+  vars: Type.Optional(FreeObject('Values for templates and handlers; over the bundles’ defaults')),
+  labels: Type.Optional(Type.Record(Type.String(), Type.String(), { examples: [{ site: 'fra1' }] })),
+  metaData: Type.Optional(FreeObject('Added to the NoCloud meta-data; may set instance-id and local-hostname')),
+  vendorData: Type.Optional(Nullable(Type.String({ maxLength: 524_288, description: 'The NoCloud vendor-data as it is' }))),
+  networkConfig: Type.Optional(
+    Type.Union([Type.String({ maxLength: 524_288 }), FreeObject('Written as YAML'), Type.Null()], {
+      description: 'The NoCloud network-config: text as it is, or an object',
+    }),
+  ),
+};
+const ignoredFields = { status: Type.Optional(Type.Unknown()), changed: Type.Optional(Type.Unknown()) };
+const InstanceBody = Type.Object(
+  { name: Type.Optional(Type.Unknown()), ...specFields, ...ignoredFields },
+  { additionalProperties: false, examples: [{ bundles: ['atomic', 'db'], labels: { site: 'fra1' } }] },
+);
+const InstanceListBody = Type.Array(
+  Type.Object({ name: Name('instance'), ...specFields, ...ignoredFields }, { additionalProperties: false }),
+  { minItems: 1 },
+);
+const PatchBody = FreeObject('RFC 7396: what is there replaces, null removes, objects merge');
+
+const InstanceView = Type.Object(
+  {
+    name: Name('instance'),
+    bundles: Type.Array(Type.String()),
+    vars: FreeObject('Values for templates and handlers'),
+    labels: Type.Record(Type.String(), Type.String()),
+    metaData: FreeObject('Added to the NoCloud meta-data'),
+    vendorData: Nullable(Type.String()),
+    networkConfig: Type.Unknown({ description: 'Text, object or null' }),
+    changed: Type.Optional(Type.Boolean({ description: 'On a write. false: it was so already' })),
+    status: Type.Object({
+      id: Type.String(),
+      instanceId: Type.String({ description: 'What cloud-init knows the machine by' }),
+      version: Type.Integer(),
+      createdAt: Time,
+      updatedAt: Time,
+      stub: Type.Object({
+        url: Type.String({ description: 'A secret of the machine’s' }),
+        text: Type.String({ description: 'What goes into Nova' }),
+        size: Type.Integer({ description: 'Bytes' }),
+      }),
+      document: Type.Object({
+        size: Type.Integer({ description: 'Bytes before compression' }),
+        digest: Sha256,
+        parts: Type.Array(Type.Object({ filename: Type.String(), type: Type.String(), origin: Type.String() })),
+        revisions: Type.Array(Type.String(), { examples: [['atomic@1', 'db@3']] }),
+        fitsNova: Type.Boolean({
+          description: 'Whether the document itself would have fit into Nova’s user-data (49,149 bytes)',
+        }),
+      }),
+      deliveries: Type.Object({ count: Type.Integer(), firstAt: Nullable(Time), lastAt: Nullable(Time) }),
+      findings: Findings,
+    }),
+  },
+  {
+    $id: 'Instance',
+    examples: [
+      {
+        name: 'my-atomic-server',
+        bundles: ['atomic', 'db'],
+        vars: {},
+        labels: {},
+        metaData: {},
+        vendorData: null,
+        networkConfig: null,
+        status: {
+          id: '5f1d6c1be0a9a3f4',
+          instanceId: 'i-5f1d6c1be0a9a3f4',
+          version: 1,
+          createdAt: '2026-11-22T12:00:00.000Z',
+          updatedAt: '2026-11-22T12:00:00.000Z',
+          stub: {
+            url: 'http://192.0.2.10:8080/i/X1ELG-Cpo_QAAAAA0zO4kFq0XyVvPq9b2fQpVnkT/user-data',
+            text: '#include-once\nhttp://192.0.2.10:8080/i/X1ELG-Cpo_QAAAAA0zO4kFq0XyVvPq9b2fQpVnkT/user-data\n',
+            size: 97,
+          },
+          document: {
+            size: 1734,
+            digest: '9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08',
+            parts: [{ filename: '01-disable-selinux.sh', type: 'text/x-shellscript', origin: 'atomic@1/disable-selinux.sh' }],
+            revisions: ['atomic@1', 'db@3'],
+            fitsNova: true,
+          },
+          deliveries: { count: 0, firstAt: null, lastAt: null },
+          findings: [],
+        },
+      },
+    ],
+  },
+);
+
+const InstanceItem = Type.Object(
+  {
+    name: Name('instance'),
+    bundles: Type.Array(Type.String()),
+    labels: Type.Record(Type.String(), Type.String()),
+    status: Type.Object({
+      id: Type.String(),
+      instanceId: Type.String(),
+      version: Type.Integer(),
+      createdAt: Time,
+      updatedAt: Time,
+      retiredAt: Nullable(Time),
+      deliveries: Type.Object({ count: Type.Integer(), firstAt: Nullable(Time), lastAt: Nullable(Time) }),
+    }),
+  },
+  { $id: 'InstanceItem' },
+);
+
+/** What the routes' answers refer to by name. */
+export const instanceSchemas = [InstanceView, InstanceItem];
+
+const StubForm = Type.Union(
+  [Type.Literal('include-once'), Type.Literal('include'), Type.Literal('nocloud'), Type.Literal('base64')],
+  { description: 'nocloud: a kernel or SMBIOS string; base64: include-once for APIs that want it so' },
+);
+
+const Params = Type.Object({ instance: PathName('instance') });
+const WriteQuery = Type.Object({ dryRun: DryRun }, { additionalProperties: false });
+const written = { 200: Type.Ref('Instance#'), 201: Type.Ref('Instance#') };
+
+/** Registering machines, and what they get. */
+export const instanceRoutes: FastifyPluginAsyncTypebox<{ instances: InstanceService }> = async (app, { instances }) => {
+  const tags = ['instances'];
+  const etag = beforeBody((request) => instances.etag((request.params as Static<typeof Params>).instance));
+
+  app.get(
+    '/instances',
+    {
+      schema: {
+        operationId: 'listInstances',
+        summary: 'List instances by name',
+        tags,
+        querystring: Type.Object(
+          {
+            limit: Limit,
+            after: Type.Optional(Type.String({ description: 'The `next` of the page before' })),
+            bundle: Type.Optional(Type.String({ description: 'Refers to this bundle, in whatever way' })),
+            label: Type.Optional(
+              Type.Array(Type.String(), { maxItems: 10, description: 'KEY=VALUE or KEY; several: all of them' }),
+            ),
+            instanceId: Type.Optional(Type.String({ description: 'What cloud-init knows the machine by' })),
+            address: Type.Optional(Type.String({ description: 'Fetched a document from this address' })),
+            retired: Type.Optional(Type.Boolean({ description: 'Deleted ones instead' })),
+            format: Format,
+          },
+          { additionalProperties: false },
+        ),
+        response: {
+          200: orText(Type.Object({ items: Type.Array(Type.Ref('InstanceItem#')), next: Nullable(Type.String()) })),
+          ...problems(400),
+        },
+      },
+    },
+    async (request, reply) => {
+      const { limit = LIMITS.pageDefault, after = null, label, format, ...rest } = request.query;
+      const filter: InstanceFilter = { ...rest, labels: label?.map(parseLabel) };
+      const items = await instances.list({ after, limit }, filter);
+      if (format === 'text')
+        return sendColumns(
+          reply,
+          ['NAME', 'BUNDLES', 'LABELS', 'DELIVERIES', 'LAST', 'UPDATED'],
+          items.map((item) => [
+            item.name,
+            item.bundles,
+            Object.entries(item.labels).map(([key, value]) => `${key}=${value}`),
+            item.deliveryCount,
+            nullableTime(item.lastDeliveryAt),
+            isoTime(item.updatedAt),
+          ]),
+        );
+      return reply.send({ items: items.map(viewItem), next: items.length === limit ? (items.at(-1)?.name ?? null) : null });
+    },
+  );
+
+  app.put(
+    '/instances',
+    {
+      bodyLimit: LIMITS.instanceListBytes,
+      preParsing: beforeBody(),
+      preValidation: readDocumentList,
+      schema: {
+        operationId: 'putInstances',
+        summary: 'Register or change several instances, all or none',
+        description: 'A JSON or YAML list, several YAML documents, or NDJSON (application/x-ndjson).',
+        tags,
+        querystring: WriteQuery,
+        body: InstanceListBody,
+        consumes: [...DOCUMENT_TYPES, 'application/x-ndjson'],
+        response: {
+          200: Type.Object({
+            changed: Type.Integer({ description: 'How many were registered or changed' }),
+            items: Type.Array(Type.Ref('Instance#')),
+          }),
+          ...problems(400, 413, 415, 422),
+        },
+      },
+    },
+    async (request, reply) => {
+      const list = request.body.map(({ name, ...body }) => ({ name, spec: toSpec(body) }));
+      const reports = await instances.putAll(list, request.query);
+      return reply.send({
+        changed: reports.filter(({ changed }) => changed).length,
+        items: reports.map((report) => ({ ...viewReport(report), changed: report.changed })),
+      });
+    },
+  );
+
+  app.get(
+    '/instances/:instance',
+    {
+      schema: {
+        operationId: 'getInstance',
+        summary: 'An instance as it was stated, and what there is to say about it now',
+        tags,
+        params: Params,
+        response: { 200: Type.Ref('Instance#'), ...problems(400, 404, 422) },
+      },
+    },
+    async (request, reply) => {
+      const report = await instances.get(request.params.instance);
+      return sendEtag(reply, instanceEtag(report.instance)).send(viewReport(report));
+    },
+  );
+
+  app.put(
+    '/instances/:instance',
+    {
+      bodyLimit: LIMITS.instanceBodyBytes,
+      preParsing: etag,
+      preValidation: readDocument,
+      schema: {
+        operationId: 'putInstance',
+        summary: 'Register an instance, or state the whole of it anew',
+        tags,
+        params: Params,
+        querystring: WriteQuery,
+        headers: ConditionHeaders,
+        body: InstanceBody,
+        consumes: DOCUMENT_TYPES,
+        response: { ...written, ...problems(400, 412, 413, 415, 422) },
+      },
+    },
+    async (request, reply) => {
+      const options = { ...request.query, preconditions: preconditionsOf(request) };
+      return sendWritten(reply, await instances.put(request.params.instance, toSpec(request.body), options));
+    },
+  );
+
+  app.patch(
+    '/instances/:instance',
+    {
+      bodyLimit: LIMITS.instanceBodyBytes,
+      preParsing: etag,
+      preValidation: readDocument,
+      schema: {
+        operationId: 'patchInstance',
+        summary: 'Change some of an instance (RFC 7396)',
+        tags,
+        params: Params,
+        querystring: WriteQuery,
+        headers: ConditionHeaders,
+        body: PatchBody,
+        consumes: ['application/merge-patch+json', ...DOCUMENT_TYPES],
+        response: { 200: Type.Ref('Instance#'), ...problems(400, 404, 412, 413, 415, 422) },
+      },
+    },
+    async (request, reply) => {
+      const options = { ...request.query, preconditions: preconditionsOf(request) };
+      const report = await instances.patch(
+        request.params.instance,
+        (spec) => {
+          const patched = mergePatch(spec as unknown as Json, request.body as Json);
+          if (!request.validateInput(patched, InstanceBody)) {
+            const validation = request.getValidationFunction(InstanceBody)?.errors ?? [];
+            throw Object.assign(new Error('the patched instance does not fit'), { validation, validationContext: 'body' });
+          }
+          return toSpec(patched as Static<typeof InstanceBody>);
+        },
+        options,
+      );
+      return sendWritten(reply, report);
+    },
+  );
+
+  app.delete(
+    '/instances/:instance',
+    {
+      schema: {
+        operationId: 'deleteInstance',
+        summary: 'Retire an instance: its stubs stop working',
+        tags,
+        params: Params,
+        querystring: WriteQuery,
+        headers: ConditionHeaders,
+        response: { 204: Nothing('Gone'), ...problems(400, 404, 412) },
+      },
+    },
+    async (request, reply) => {
+      await instances.delete(request.params.instance, { ...request.query, preconditions: preconditionsOf(request) });
+      return reply.code(204).send(null);
+    },
+  );
+
+  app.get(
+    '/instances/:instance/stub',
+    {
+      schema: {
+        operationId: 'getStub',
+        summary: 'The few bytes that go into Nova',
+        description: 'What there is to warn of comes in Bootbundle-Finding headers, so that the body can go into a file.',
+        tags,
+        params: Params,
+        querystring: Type.Object({ form: Type.Optional(StubForm) }, { additionalProperties: false }),
+        response: {
+          200: file('The stub', 'text/plain'),
+          ...problems(400, 404),
+        },
+      },
+    },
+    async (request, reply) => {
+      const { text, findings } = await instances.stub(request.params.instance, request.query.form ?? 'include-once');
+      for (const { code, message } of findings) reply.header('bootbundle-finding', `${code}: ${message}`);
+      return reply.type('text/plain; charset=utf-8').send(text);
+    },
+  );
+
+  app.get(
+    '/instances/:instance/user-data',
+    {
+      schema: {
+        operationId: 'getUserData',
+        summary: 'The exact bytes it would get now; not a delivery',
+        tags,
+        params: Params,
+        response: {
+          200: file('The document', 'text/plain'),
+          304: Nothing('Not modified'),
+          ...problems(400, 404, 409, 422),
+        },
+      },
+    },
+    async (request, reply) => {
+      const { bytes, digest } = await instances.userData(request.params.instance);
+      sendEtag(reply, digest);
+      if (isFresh(request, digest)) return reply.code(304).send(null);
+      return reply.type('text/plain; charset=utf-8').header('x-content-type-options', 'nosniff').send(bytes);
+    },
+  );
+};
+
+function toSpec(body: Omit<Static<typeof InstanceBody>, 'name'>): InstanceSpec {
+  return {
+    bundles: body.bundles,
+    vars: (body.vars ?? {}) as JsonObject,
+    labels: body.labels ?? {},
+    metaData: (body.metaData ?? {}) as JsonObject,
+    vendorData: body.vendorData ?? null,
+    networkConfig: (body.networkConfig ?? null) as string | JsonObject | null,
+  };
+}
+
+function parseLabel(text: string): { key: string; value: string | null } {
+  const equals = text.indexOf('=');
+  return equals < 0 ? { key: text, value: null } : { key: text.slice(0, equals), value: text.slice(equals + 1) };
+}
+
+function nullableTime(at: number | null): string | null {
+  return at === null ? null : isoTime(at);
+}
+
+function viewStatus(instance: Instance) {
+  return {
+    id: instance.id,
+    instanceId: cloudInitInstanceId(instance),
+    version: instance.version,
+    createdAt: isoTime(instance.createdAt),
+    updatedAt: isoTime(instance.updatedAt),
+    deliveries: {
+      count: instance.deliveryCount,
+      firstAt: nullableTime(instance.firstDeliveryAt),
+      lastAt: nullableTime(instance.lastDeliveryAt),
+    },
+  };
+}
+
+function viewItem(instance: Instance) {
+  const { name, bundles, labels } = instance;
+  return { name, bundles, labels, status: { ...viewStatus(instance), retiredAt: nullableTime(instance.retiredAt) } };
+}
+
+function viewReport({ instance, stub, document, findings }: InstanceReport) {
+  return {
+    name: instance.name,
+    ...specOf(instance),
+    status: {
+      ...viewStatus(instance),
+      stub: { ...stub, size: Buffer.byteLength(stub.text) },
+      document: { ...document, fitsNova: document.size <= LIMITS.novaUserDataBytes },
+      findings,
+    },
+  };
+}
+
+function sendWritten(reply: FastifyReply, report: InstanceWriteReport): FastifyReply {
+  const { name } = report.instance;
+  sendEtag(reply, instanceEtag(report.instance));
+  if (report.created) reply.code(201).header('location', `/api/v1/instances/${name}`);
+  return reply.send({ ...viewReport(report), changed: report.changed });
+}

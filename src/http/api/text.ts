@@ -1,0 +1,29 @@
+import type { FastifyReply } from 'fastify';
+
+/** Answers a person: aligned columns under a heading line. Cells hold no control bytes: they become `?`. */
+export function sendColumns(
+  reply: FastifyReply,
+  heading: readonly string[],
+  rows: readonly (readonly unknown[])[],
+): FastifyReply {
+  const cells = [heading, ...rows].map((row) => row.map(cell));
+  const widths = heading.map((_, column) => Math.max(...cells.map((row) => row[column]?.length ?? 0)));
+  const lines = cells.map((row) =>
+    row
+      .map((text, column) => text.padEnd(widths[column] ?? 0))
+      .join('  ')
+      .trimEnd(),
+  );
+  return reply.type('text/plain; charset=utf-8').send(`${lines.join('\n')}\n`);
+}
+
+function cell(value: unknown): string {
+  if (value === null || value === undefined || value === '') return '-';
+  if (Array.isArray(value)) return value.length === 0 ? '-' : value.map(cell).join(',');
+  return String(value).replace(/\p{Cc}/gu, '?');
+}
+
+/** Epoch milliseconds as the API and people read them. */
+export function isoTime(at: number): string {
+  return new Date(at).toISOString();
+}

@@ -1,0 +1,114 @@
+import { Ajv } from 'ajv';
+import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest, LogController } from 'fastify';
+import { notFound } from '../domain/errors.ts';
+import { type ApiServices, apiSchemas, apiScope } from './api/index.ts';
+import { bootScope } from './boot/index.ts';
+import { formatJson, sendBootLine, sendProblem } from './errors.ts';
+import { documentApi } from './openapi.ts';
+import { opsScope } from './ops.ts';
+
+export interface AppDeps extends ApiServices {
+  /** Resolves when the service can do its work. */
+  ready: () => Promise<void>;
+  /** Which scopes this listener has: everything, or (with a boot listener) only the machines' or only the operators'. */
+  scopes: 'all' | 'machines' | 'operators';
+  /** pino's level, and where it writes to (standard output by default). */
+  log: { level: string; stream?: { write(line: string): void } };
+}
+
+/** The machines' URL space; anything that begins like it is answered in the machines' way. */
+const BOOT_URL = /^\/(i|s|r)(\/|$)|^\/healthz(\?|$)/;
+
+/** The whole HTTP surface: every scope is listed here, by hand. */
+export async function buildApp(deps: AppDeps): Promise<FastifyInstance> {
+  const app = fastify({
+    logger: deps.log,
+    // Fastify's own request log prints URLs, and with them capabilities: logRequest says the route instead.
+    logController: new LogController({ disableRequestLogging: true }),
+    requestIdHeader: false,
+    genReqId: requestId(),
+    bodyLimit: 64 * 1024,
+    // A slow or silent client is cut off; a body of some megabytes on a slow link is not.
+    requestTimeout: 300_000,
+    routerOptions: { maxParamLength: 256 },
+    frameworkErrors: (error, request, reply) => {
+      // No hook runs for these.
+      reply.raw.once('finish', () => logRequest(request as FastifyRequest, reply as FastifyReply));
+      dispatchError(error, request as FastifyRequest, reply as FastifyReply);
+    },
+  });
+  useStrictValidation(app);
+  app.setErrorHandler(dispatchError);
+  app.setNotFoundHandler((request, reply) =>
+    dispatchError(
+      notFound('unknown_url', 'there is nothing at this URL for this method: the API is under /api/v1, its pages under /docs'),
+      request,
+      reply,
+    ),
+  );
+  app.addHook('onResponse', logRequest);
+  continueByHand(app);
+
+  if (deps.scopes !== 'machines') await documentApi(app);
+  await app.register(opsScope, { ready: deps.ready, scopes: deps.scopes });
+  if (deps.scopes !== 'operators') await app.register(bootScope, { deliveries: deps.deliveries });
+  if (deps.scopes !== 'machines') await app.register(apiScope, { ...deps, prefix: '/api/v1' });
+  return app;
+}
+
+/** Errors that belong to no scope (no such URL, a bad %zz, an over-long parameter) are answered in the way of the URL's scope. */
+function dispatchError(error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
+  return BOOT_URL.test(request.raw.url ?? '') ? sendBootLine(error, request, reply) : sendProblem(error, request, reply);
+}
+
+/**
+ * Bodies are judged as they are: nothing is coerced, nothing dropped, an unknown field is an error. Query and path are text, so there
+ * numbers and booleans are read from it. A route that lists no query parameters takes none.
+ */
+function useStrictValidation(app: FastifyInstance): void {
+  const strict = new Ajv({ strict: false, allErrors: false });
+  const coercing = new Ajv({ strict: false, allErrors: false, coerceTypes: 'array' });
+  for (const ajv of [strict, coercing]) ajv.addFormat('date-time', true);
+  for (const schema of apiSchemas) app.addSchema(schema);
+  app.setValidatorCompiler(({ schema, httpPart }) =>
+    (httpPart === undefined || httpPart === 'body' ? strict : coercing).compile(schema),
+  );
+  // A response schema says what the OpenAPI document promises; a test holds answers against it. It must not drop fields here.
+  app.setSerializerCompiler(() => formatJson);
+  app.addHook('onRoute', (route) => {
+    route.schema ??= {};
+    route.schema.querystring ??= { type: 'object', properties: {}, additionalProperties: false };
+  });
+}
+
+/** One line per answer: the route's pattern, never its URL, so no capability gets into the log; the machine by its name. */
+async function logRequest(request: FastifyRequest, reply: FastifyReply): Promise<void> {
+  const params = request.params as { instance?: string; bundle?: string } | undefined;
+  request.log.info(
+    {
+      method: request.method,
+      route: request.is404 ? null : (request.routeOptions.url ?? null),
+      status: reply.statusCode,
+      ms: Math.round(reply.elapsedTime * 10) / 10,
+      address: request.ip,
+      instance: request.instanceName ?? params?.instance,
+      bundle: params?.bundle,
+    },
+    'request',
+  );
+}
+
+/**
+ * Node sends `100 Continue` by itself before anybody looked at the request. Here the api scope sends it, once it knows that it wants
+ * the body (api/conditions.ts): 401, 412 and 413 come before a single byte of it.
+ */
+function continueByHand(app: FastifyInstance): void {
+  app.server.on('checkContinue', (request, response) => app.server.emit('request', request, response));
+}
+
+/** Ids that tell requests apart in the log across restarts. */
+function requestId(): () => string {
+  const start = Date.now().toString(36);
+  let count = 0;
+  return () => `${start}-${(++count).toString(36)}`;
+}

@@ -1,0 +1,91 @@
+import { promisify } from 'node:util';
+import { constants, gzip } from 'node:zlib';
+import type { FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify';
+import { notFound } from '../../domain/errors.ts';
+import type { DeliveryService } from '../../service/deliveries.ts';
+import type { Document } from '../../service/documents.ts';
+import { sendBootLine } from '../errors.ts';
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    /** The instance a capability stood for; for the log. */
+    instanceName: string | null;
+  }
+}
+
+/** From here on a document is worth compressing for a client that takes it. */
+const GZIP_FROM_BYTES = 16 * 1024;
+/** What the ledger keeps of a client's name. */
+const USER_AGENT_CHARACTERS = 256;
+const gzipAsync = promisify(gzip);
+
+const SEED_DOCUMENTS = ['meta-data', 'vendor-data', 'network-config'] as const;
+
+/** The machines' scope: no token, plain text, and statuses chosen by what cloud-init does with them (README.md). */
+export const bootScope: FastifyPluginAsync<{ deliveries: DeliveryService }> = async (app, { deliveries }) => {
+  app.decorateRequest('instanceName', null);
+  app.setErrorHandler(sendBootLine);
+
+  for (const [url, purpose] of [
+    ['/i/:capability/user-data', 'include'],
+    ['/s/:capability/user-data', 'seed'],
+  ] as const) {
+    app.get<{ Params: { capability: string } }>(
+      url,
+      { exposeHeadRoute: false, schema: { hide: true } },
+      async (request, reply) => {
+        const { capability } = request.params;
+        const userAgent = (request.headers['user-agent'] ?? '').slice(0, USER_AGENT_CHARACTERS);
+        const fetcher = { address: request.ip, userAgent };
+        const document = await deliveries.deliver(purpose, capability, fetcher);
+        request.instanceName = document.instance;
+        let finished = false;
+        reply.raw.once('finish', () => {
+          finished = true;
+        });
+        reply.raw.once('close', () => {
+          if (!finished) document.aborted();
+        });
+        return sendDocument(request, reply, document);
+      },
+    );
+
+    app.head<{ Params: { capability: string } }>(url, { schema: { hide: true } }, async (request, reply) => {
+      const document = await deliveries.peek(purpose, request.params.capability);
+      request.instanceName = document.instance;
+      return plain(reply).header('content-length', document.bytes.length).send();
+    });
+  }
+
+  for (const document of SEED_DOCUMENTS)
+    app.get<{ Params: { capability: string } }>(
+      `/s/:capability/${document}`,
+      { schema: { hide: true } },
+      async (request, reply) => plain(reply).send(await deliveries.seed(request.params.capability, document)),
+    );
+
+  // Whatever else begins like this is nobody's: the machines' answer, not the operators' page about it.
+  for (const prefix of ['/i', '/s', '/r'])
+    app.all(`${prefix}/*`, { schema: { hide: true } }, async () => {
+      throw notFound('unknown_capability', 'no such document');
+    });
+};
+
+async function sendDocument(request: FastifyRequest, reply: FastifyReply, { bytes }: Document): Promise<FastifyReply> {
+  plain(reply);
+  if (bytes.length < GZIP_FROM_BYTES || !takesGzip(String(request.headers['accept-encoding'] ?? ''))) return reply.send(bytes);
+  const compressed = await gzipAsync(bytes, { level: constants.Z_BEST_SPEED });
+  return reply.header('content-encoding', 'gzip').send(compressed);
+}
+
+/** `gzip` without a weight of zero (RFC 9110, 12.5.3). */
+function takesGzip(acceptEncoding: string): boolean {
+  return /(?:^|[,\s])gzip\s*(?!\s*;\s*q=0(?:\.0*)?\s*(?:,|$))(?:[,;]|$)/i.test(acceptEncoding);
+}
+
+function plain(reply: FastifyReply): FastifyReply {
+  return reply
+    .type('text/plain; charset=utf-8')
+    .header('cache-control', 'no-store')
+    .header('x-content-type-options', 'nosniff');
+}

@@ -1,0 +1,177 @@
+import { randomBytes } from 'node:crypto';
+import { existsSync } from 'node:fs';
+import { type AddressInfo, createServer } from 'node:net';
+import { join } from 'node:path';
+import type { FastifyInstance } from 'fastify';
+import { type Config, ConfigError } from './config.ts';
+import { openDataDir } from './data-dir.ts';
+import type { Store } from './domain/store.ts';
+import { buildApp } from './http/app.ts';
+import { createBundleService } from './service/bundles.ts';
+import { createDeliveryService } from './service/deliveries.ts';
+import { createDocumentService } from './service/documents.ts';
+import { createInstanceService } from './service/instances.ts';
+import { type Authenticate, createAuthenticator, createKeyRing, type KeyRing } from './service/keys.ts';
+import { openStore } from './store/open.ts';
+
+/** A running service. */
+export interface Running {
+  /** Where operators reach it. */
+  url: string;
+  /** Where machines reach it. */
+  publicUrl: string;
+  /** Where the admin token was put, if this start made it. */
+  adminTokenFile: string | null;
+  /** Serves what is under way, then ends. */
+  stop(): Promise<void>;
+}
+
+/**
+ * The composition root: config → store → services → apps → listeners.
+ * @throws ConfigError or BootbundleError, each a line for the operator
+ */
+export async function start(config: Config): Promise<Running> {
+  const dataDir = openDataDir(config.dataDir);
+  if (config.databaseUrl !== null && config.keys === null)
+    throw new ConfigError('BOOTBUNDLE_KEY: needed with PostgreSQL, the same for every replica; try: openssl rand -hex 32');
+  const file = join(dataDir.path, 'bootbundle.db');
+  const keys = createKeyRing(config.keys ?? [dataDir.key(!existsSync(file))]);
+  const admin = config.adminToken === null ? dataDir.adminToken() : { token: config.adminToken, made: false };
+
+  const store = await openStore(config.databaseUrl === null ? { file } : { url: config.databaseUrl });
+  const apps: FastifyInstance[] = [];
+  const close = async () => {
+    await Promise.all(apps.map((app) => app.close()));
+    await store.close();
+  };
+  try {
+    if (!(await store.claimKey(keys.checks)))
+      throw new ConfigError(
+        'BOOTBUNDLE_KEY: this database was made under another key; start with that key (server.key in its data directory)',
+      );
+    const urls = await listen(config, store, keys, createAuthenticator(admin.token), apps);
+    return {
+      ...urls,
+      adminTokenFile: admin.made ? join(dataDir.path, 'admin-token') : null,
+      stop: close,
+    };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+/** The OpenAPI document of the operators' scopes, as /openapi.json gives it. */
+export async function describeApi(): Promise<object> {
+  const store = await openStore({ file: ':memory:' });
+  const keys = createKeyRing([new Uint8Array(32)]);
+  const onTrouble = (error: unknown) => {
+    throw error;
+  };
+  const deps = buildServices({ store, keys, publicUrl: 'http://localhost:8080', clock: Date.now, freshId, onTrouble });
+  const app = await buildApp({ ...deps, authenticate: () => null, log: { level: 'silent' }, scopes: 'operators' });
+  try {
+    await app.ready();
+    return app.swagger();
+  } finally {
+    await app.close();
+    await store.close();
+  }
+}
+
+/** What a set of services hangs on. */
+export interface Foundation {
+  store: Store;
+  keys: KeyRing;
+  /** What machines see, without a final slash. */
+  publicUrl: string;
+  /** Epoch milliseconds. */
+  clock: () => number;
+  /** A new instance id: 16 hex digits nobody can foresee. */
+  freshId: () => string;
+  /** Told of trouble nobody waits for. */
+  onTrouble: (error: unknown, what: string) => void;
+}
+
+/** Every service, wired; what `buildApp` wants of them. */
+export function buildServices(foundation: Foundation) {
+  const { store, clock } = foundation;
+  const documents = createDocumentService(store, foundation.publicUrl);
+  return {
+    bundles: createBundleService(store, clock),
+    instances: createInstanceService({ ...foundation, documents }),
+    deliveries: createDeliveryService({ ...foundation, documents }),
+    ready: () => store.ping(),
+  };
+}
+
+/** Builds the services around the URL that machines see, and puts them behind one listener or two. */
+async function listen(
+  config: Config,
+  store: Store,
+  keys: KeyRing,
+  authenticate: Authenticate,
+  apps: FastifyInstance[],
+): Promise<{ url: string; publicUrl: string }> {
+  const operators = { host: config.host, port: config.port || (await freePort(config.host)) };
+  const machines = config.bootListen ?? operators;
+  const publicUrl = config.publicUrl ?? urlOf(machines);
+
+  const deps = {
+    ...buildServices({
+      store,
+      keys,
+      publicUrl,
+      clock: Date.now,
+      freshId,
+      onTrouble: (error, what) => apps[0]?.log.error({ err: error }, what),
+    }),
+    authenticate,
+    log: { level: config.logLevel },
+  };
+
+  const separate = config.bootListen !== null;
+  apps.push(await buildApp({ ...deps, scopes: separate ? 'operators' : 'all' }));
+  if (separate) apps.push(await buildApp({ ...deps, scopes: 'machines' }));
+  for (const [app, address] of [[apps[0], operators] as const, [apps[1], machines] as const]) if (app) await bind(app, address);
+  if (!isLoopback(config.host))
+    apps[0]?.log.warn(`operators are served on ${config.host} without TLS: tokens cross the network in the clear`);
+  return { url: urlOf(operators), publicUrl };
+}
+
+function freshId(): string {
+  return randomBytes(8).toString('hex');
+}
+
+interface Address {
+  host: string;
+  port: number;
+}
+
+async function bind(app: FastifyInstance, { host, port }: Address): Promise<void> {
+  try {
+    await app.listen({ host, port, listenTextResolver: (address) => `listening at ${address}` });
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === undefined) throw error;
+    const why = code === 'EADDRINUSE' ? 'something else listens there already' : code;
+    throw new ConfigError(`cannot listen on ${host}:${port}: ${why}`);
+  }
+}
+
+/** The URL has the port in it, so a free one is chosen before anything is built. */
+async function freePort(host: string): Promise<number> {
+  const probe = createServer();
+  await new Promise<void>((resolve, reject) => probe.once('error', reject).listen(0, host, resolve));
+  const { port } = probe.address() as AddressInfo;
+  await new Promise((resolve) => probe.close(resolve));
+  return port;
+}
+
+function urlOf({ host, port }: Address): string {
+  return `http://${host.includes(':') ? `[${host}]` : host}:${port}`;
+}
+
+function isLoopback(host: string): boolean {
+  return host === 'localhost' || host === '::1' || host.startsWith('127.');
+}

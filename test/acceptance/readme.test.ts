@@ -1,0 +1,70 @@
+import assert from 'node:assert/strict';
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+
+const README = readFileSync(new URL('../../README.md', import.meta.url), 'utf8');
+const BLOCKS = [...README.matchAll(/^```sh\n(.*?)^```$/gms)].map((match) => match[1] ?? '');
+const missing = ['bash', 'curl', 'git'].filter((tool) => spawnSync(tool, ['--version']).error);
+
+test('the walk-through works as pasted', { skip: missing.length > 0 && `needs ${missing.join(', ')}` }, async (t) => {
+  const directory = mkdtempSync(join(tmpdir(), 'bootbundle-readme-'));
+  const server = spawn(
+    process.execPath,
+    [fileURLToPath(new URL('../../src/cli/bootbundle.js', import.meta.url)), 'serve', '--port=0'],
+    {
+      cwd: directory,
+      env: { PATH: process.env.PATH },
+      stdio: ['ignore', 'ignore', 'pipe'],
+    },
+  );
+  t.after(async () => {
+    server.kill();
+    await once(server, 'exit');
+    rmSync(directory, { recursive: true });
+  });
+  const port = await new Promise<string>((resolve) => {
+    let told = '';
+    server.stderr.setEncoding('utf8').on('data', (text) => {
+      told += text;
+      const match = /http:\/\/127\.0\.0\.1:(\d+)\/api/.exec(told);
+      if (match?.[1]) resolve(match[1]);
+    });
+  });
+
+  const script = BLOCKS.map((block) => `${block}printf '\\036'\n`)
+    .join('')
+    .replaceAll('127.0.0.1:8080', `127.0.0.1:${port}`);
+  const run = spawnSync('bash', ['-euo', 'pipefail', '-c', script], {
+    cwd: directory,
+    encoding: 'utf8',
+    env: { PATH: process.env.PATH, HOME: directory },
+  });
+  assert.equal(run.status, 0, run.stderr + run.stdout);
+  const printed = run.stdout.split('\x1e');
+  const said = (command: string) => printed[BLOCKS.findIndex((block) => block.includes(command))] ?? '';
+
+  assert.match(
+    said('bundles/atomic/parts/'),
+    /"type": "text\/part-handler"[\s\S]*"type": "text\/x-shellscript"[\s\S]*"type": "text\/x-kube-pod"/,
+  );
+  assert.match(said('git -C demo archive'), /"changed": false/);
+  assert.match(said('"bundles": ["atomic", "db"]'), /"changed": true/);
+  assert.match(said('cat userdata'), /^#include-once\nhttp:\/\/127\.0\.0\.1:\d+\/i\/[\w-]{40}\/user-data\n$/);
+  assert.match(said('form=nocloud'), /^ds=nocloud;s=http:\/\/127\.0\.0\.1:\d+\/s\/[\w-]{40}\/\n$/);
+  assert.match(
+    said('curl -sS "$(tail'),
+    /^Content-Type: multipart\/mixed; boundary=.*\nMIME-Version: 1\.0\n[\s\S]*01-handler\.py[\s\S]*02-disable-selinux\.sh[\s\S]*03-dbserver\.yaml/,
+  );
+  assert.match(said('image: mysql:5.6'), /image: mysql:5\.6\n[\s\S]*db@2/);
+});
+
+test('every block of the README is either run here or marked as text', () => {
+  const kinds = [...README.matchAll(/^ *```(\w*)$/gm)].map((match) => match[1]).filter((kind) => kind !== '');
+  assert.ok(BLOCKS.length >= 8);
+  for (const kind of kinds) assert.ok(['sh', 'text', 'yaml'].includes(kind ?? ''), kind);
+});

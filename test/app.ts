@@ -1,0 +1,137 @@
+import type { TestContext } from 'node:test';
+import type { FastifyInstance, InjectOptions, LightMyRequestResponse } from 'fastify';
+import { sha256 } from '../src/domain/bundle.ts';
+import type { Store } from '../src/domain/store.ts';
+import { type AppDeps, buildApp } from '../src/http/app.ts';
+import { buildServices } from '../src/main.ts';
+import { createAuthenticator, createKeyRing, type KeyRing } from '../src/service/keys.ts';
+import { openStore } from '../src/store/open.ts';
+import { contractOf, type HoldContract } from './contract.ts';
+
+export const TOKEN = 'test-admin-token-0123456789';
+export const PUBLIC_URL = 'http://192.0.2.10:8080';
+/** Where every test's clock begins. */
+export const START = Date.UTC(2026, 0, 1);
+
+export interface TestApp {
+  app: FastifyInstance;
+  store: Store;
+  keys: KeyRing;
+  /** Moves the clock. */
+  tick(milliseconds: number): void;
+  /** Everything the app logged. */
+  log(): string;
+  /** A call of an operator's; `url` is what follows /api/v1. The answer is held against the OpenAPI document. */
+  api(method: string, url: string, body?: unknown, headers?: Record<string, string>): Promise<LightMyRequestResponse>;
+  /** A call of a machine's. */
+  boot(url: string, options?: Partial<InjectOptions>): Promise<LightMyRequestResponse>;
+  /** Uploads parts (`bundle/file` → text) and registers an instance with all their bundles, in order. @returns its include URL's path */
+  register(instance: string, parts: Record<string, string>): Promise<string>;
+}
+
+/** The OpenAPI document is the same for every app. */
+let holdContract: HoldContract | undefined;
+
+/** The production app on an in-memory database, with a clock that stands still. */
+export async function buildTestApp(
+  t: TestContext,
+  overrides: Partial<AppDeps> & { store?: Store; publicUrl?: string } = {},
+): Promise<TestApp> {
+  const { store = await openStore({ file: ':memory:' }), publicUrl = PUBLIC_URL, ...rest } = overrides;
+  let now = START;
+  let ids = 0;
+  const lines: string[] = [];
+  const keys = createKeyRing([Buffer.alloc(32, 1)]);
+  const services = buildServices({
+    store,
+    keys,
+    publicUrl,
+    clock: () => now,
+    freshId: () => (++ids).toString(16).padStart(16, '0'),
+    onTrouble: () => undefined,
+  });
+  const app = await buildApp({
+    ...services,
+    authenticate: createAuthenticator(TOKEN),
+    scopes: 'all',
+    log: { level: 'info', stream: { write: (line) => lines.push(line) } },
+    ...rest,
+  });
+  t.after(async () => {
+    await app.close();
+    await store.close();
+  });
+
+  const api: TestApp['api'] = async (method, url, body, headers = {}) => {
+    const bytes = typeof body === 'string' || Buffer.isBuffer(body);
+    const answer = await app.inject({
+      method: method as 'GET',
+      url: `/api/v1${url}`,
+      headers: {
+        authorization: `Bearer ${TOKEN}`,
+        ...(body !== undefined && !bytes ? { 'content-type': 'application/json' } : {}),
+        ...headers,
+      },
+      ...(body === undefined ? {} : { payload: bytes ? body : JSON.stringify(body) }),
+    });
+    holdContract ??= contractOf(app.swagger());
+    holdContract(method, `/api/v1${url}`, answer);
+    return answer;
+  };
+
+  return {
+    app,
+    store,
+    keys,
+    tick: (milliseconds) => {
+      now += milliseconds;
+    },
+    log: () => lines.join(''),
+    api,
+    boot: (url, options = {}) => app.inject({ method: 'GET', url, ...options }),
+    async register(instance, parts) {
+      const bundles = new Set<string>();
+      for (const [path, text] of Object.entries(parts)) {
+        const [bundle = '', file = ''] = path.split('/');
+        bundles.add(bundle);
+        const answer = await api('PUT', `/bundles/${bundle}/parts/${file}`, text);
+        if (answer.statusCode > 201) throw new Error(`${path}: ${answer.body}`);
+      }
+      const answer = await api('PUT', `/instances/${instance}`, { bundles: [...bundles] });
+      if (answer.statusCode > 201) throw new Error(answer.body);
+      return new URL(answer.json().status.stub.url).pathname;
+    },
+  };
+}
+
+/** A digest of what an operator could find out about the state: to tell that a call changed nothing. */
+export async function snapshot({ store }: Pick<TestApp, 'store'>): Promise<string> {
+  const page = { after: null, limit: 1000 };
+  const all = async <T>(list: (retired: boolean) => Promise<T[]>) => [...(await list(false)), ...(await list(true))];
+  const bundles = await all((retired) => store.listBundles(page, { retired }));
+  const instances = await all((retired) => store.listInstances(page, { retired }));
+  const revisions = await Promise.all(bundles.map(({ name }) => store.listRevisions(name, page)));
+  const tags = await Promise.all(bundles.map(async ({ name }) => (await store.findBundle(name))?.tags));
+  const deliveries = await Promise.all(instances.map(({ name }) => store.listDeliveries(name, page)));
+  return sha256(JSON.stringify({ bundles, instances, revisions, tags, deliveries }));
+}
+
+/** One call that must be refused: what is wrong, the call, and what the answer is. */
+export type Refusal = readonly [
+  what: string,
+  call: readonly [method: string, url: string, body?: unknown, headers?: Record<string, string>],
+  status: number,
+  code: string,
+];
+
+/** Runs a table of refusals; each must name its code and leave everything as it was. */
+export async function refuses(test: TestApp, rows: readonly Refusal[]): Promise<void> {
+  const before = await snapshot(test);
+  for (const [what, call, status, code] of rows) {
+    const answer = await test.api(...call);
+    const said = answer.json();
+    if (answer.statusCode !== status || said.code !== code)
+      throw new Error(`${what}: want ${status} ${code}, got ${answer.statusCode} ${answer.body}`);
+    if ((await snapshot(test)) !== before) throw new Error(`${what}: a refused call changed something`);
+  }
+}

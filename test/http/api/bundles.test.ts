@@ -1,0 +1,515 @@
+import assert from 'node:assert/strict';
+import { buffer } from 'node:stream/consumers';
+import { test } from 'node:test';
+import { pack } from 'tar-stream';
+import { sha256 } from '../../../src/domain/bundle.ts';
+import { buildTestApp, refuses, snapshot } from '../../app.ts';
+
+const SH = '#!/bin/sh\necho hello\n';
+const CONFIG = '#cloud-config\nhostname: a\n';
+const TAR = { 'content-type': 'application/x-tar' };
+const YAML = { 'content-type': 'application/yaml' };
+const MERGE = 'list(append)+dict(no_replace,recurse_list)+str()';
+
+function tar(files: Record<string, string>): Promise<Buffer> {
+  const archive = pack();
+  for (const [name, content] of Object.entries(files)) archive.entry({ name }, content);
+  archive.finalize();
+  return buffer(archive);
+}
+
+test('a part is created, kept when equal, and replaced; each change is one revision', async (t) => {
+  const { api } = await buildTestApp(t);
+  const created = await api('PUT', '/bundles/web/parts/a.sh', SH);
+  assert.equal(created.statusCode, 201);
+  assert.equal(created.headers.location, '/api/v1/bundles/web/parts/a.sh');
+  assert.equal(created.headers.etag, `"${sha256(SH)}"`);
+  assert.deepEqual(created.json(), {
+    bundle: 'web',
+    revision: 1,
+    changed: true,
+    filename: 'a.sh',
+    type: 'text/x-shellscript',
+    size: SH.length,
+    sha256: sha256(SH),
+    merge: null,
+    template: false,
+    findings: [],
+  });
+  const same = await api('PUT', '/bundles/web/parts/a.sh', SH);
+  assert.deepEqual([same.statusCode, same.json().changed, same.json().revision], [200, false, 1]);
+  assert.equal(same.headers.location, undefined);
+  const replaced = await api('PUT', '/bundles/web/parts/a.sh', `${SH}date\n`);
+  assert.deepEqual([replaced.statusCode, replaced.json().changed, replaced.json().revision], [200, true, 2]);
+  const second = await api('PUT', '/bundles/web/parts/b.sh', SH);
+  assert.deepEqual([second.statusCode, second.json().revision], [201, 3]);
+});
+
+test('a part comes back byte for byte, to be saved and never shown, with an entity tag that answers 304', async (t) => {
+  const { api } = await buildTestApp(t);
+  const body = Buffer.from('#!/bin/sh\r\necho "ü ✓ 🚀"\n--bootbundle\nno final newline');
+  await api('PUT', '/bundles/web/parts/a.sh', body);
+  const got = await api('GET', '/bundles/web/parts/a.sh');
+  assert.deepEqual(got.rawPayload, body);
+  assert.equal(got.headers['content-type'], 'text/x-shellscript');
+  assert.equal(got.headers['x-content-type-options'], 'nosniff');
+  assert.equal(got.headers['content-disposition'], 'attachment; filename="a.sh"');
+  for (const tag of [got.headers.etag, `W/${got.headers.etag}`, `"x", ${got.headers.etag}`, '*']) {
+    const fresh = await api('GET', '/bundles/web/parts/a.sh', undefined, { 'if-none-match': String(tag) });
+    assert.deepEqual([fresh.statusCode, fresh.body, fresh.headers.etag], [304, '', got.headers.etag], String(tag));
+  }
+  assert.equal((await api('GET', '/bundles/web/parts/a.sh', undefined, { 'if-none-match': '"x"' })).statusCode, 200);
+  const head = await api('HEAD', '/bundles/web/parts/a.sh');
+  assert.deepEqual([head.statusCode, head.body, head.headers['content-length']], [200, '', String(body.length)]);
+});
+
+test('binary is a part when its type is said', async (t) => {
+  const { api } = await buildTestApp(t);
+  const body = Buffer.from([0, 255, 1, 254]);
+  const { statusCode } = await api('PUT', '/bundles/web/parts/blob?type=application/x-thing', body);
+  assert.equal(statusCode, 201);
+  const got = await api('GET', '/bundles/web/parts/blob');
+  assert.deepEqual([got.rawPayload, got.headers['content-type']], [body, 'application/x-thing']);
+});
+
+test('an option that is not said stays, and can be cleared', async (t) => {
+  const { api } = await buildTestApp(t);
+  const put = async (query: string, body = CONFIG, headers = {}) => {
+    const answer = await api('PUT', `/bundles/web/parts/c.cfg${query}`, body, headers);
+    assert.ok(answer.statusCode < 300, answer.body);
+    const { merge, type, changed } = answer.json();
+    return { merge, type, changed };
+  };
+  const type = 'text/cloud-config';
+  assert.deepEqual(await put('?merge=append'), { merge: MERGE, type, changed: true });
+  assert.deepEqual(await put('', `${CONFIG}fqdn: b\n`), { merge: MERGE, type, changed: true }, 'a new body keeps it');
+  assert.deepEqual(await put('?merge=', `${CONFIG}fqdn: b\n`), { merge: null, type, changed: true });
+  // A + arrives as a space, whether it was meant so or not.
+  for (const [query, headers] of [
+    [`?merge=${MERGE}`, {}],
+    [`?merge=${encodeURIComponent(MERGE)}`, {}],
+    ['', { 'merge-type': MERGE }],
+  ] as const) {
+    assert.equal((await put(query, CONFIG, headers)).merge, MERGE, query);
+    await put('?merge=');
+  }
+  assert.equal((await put('?merge=replace')).merge, 'dict(replace)+list()+str()');
+
+  const script = async (query: string, body: string) => (await api('PUT', `/bundles/web/parts/x${query}`, body)).json().type;
+  assert.equal(await script('?type=text/x-shellscript-per-boot', SH), 'text/x-shellscript-per-boot');
+  assert.equal(await script('', `${SH}date\n`), 'text/x-shellscript-per-boot', 'a type that was said stays');
+  assert.equal(await script('?type=auto', `${SH}date\n`), 'text/x-shellscript');
+  assert.equal(await script('', CONFIG), 'text/cloud-config', 'a type that was sniffed is sniffed again');
+});
+
+test('a Content-Type says the type only where no client sends it by itself', async (t) => {
+  const { api } = await buildTestApp(t);
+  for (const [sent, kept] of [
+    ['text/x-shellscript-per-once', 'text/x-shellscript-per-once'],
+    ['application/x-www-form-urlencoded', 'text/x-shellscript'],
+    ['application/octet-stream', 'text/x-shellscript'],
+    ['text/plain; charset=utf-8', 'text/x-shellscript'],
+    ['application/json', 'text/x-shellscript'],
+  ] as const) {
+    const answer = await api('PUT', `/bundles/b${sent.length}/parts/a`, SH, { 'content-type': sent });
+    assert.deepEqual([answer.statusCode, answer.json().type], [201, kept], sent);
+  }
+});
+
+test('parts go by file name, bytewise; a part is removed as a new revision', async (t) => {
+  const { api } = await buildTestApp(t);
+  for (const name of ['b.sh', 'a.sh', 'B.sh', '10.sh', '9.sh'])
+    await api('PUT', `/bundles/web/parts/${name}`, `${SH}# ${name}\n`);
+  const names = async (url: string) => (await api('GET', url)).json().items.map((part: { filename: string }) => part.filename);
+  assert.deepEqual(await names('/bundles/web/parts'), ['10.sh', '9.sh', 'B.sh', 'a.sh', 'b.sh']);
+  assert.deepEqual(await names('/bundles/web/parts/'), await names('/bundles/web/parts'));
+  assert.match((await api('GET', '/bundles/web/parts/')).json().hint, /curl -T '\{a\.sh,b\.yaml\}'/);
+  const removed = await api('DELETE', '/bundles/web/parts/B.sh');
+  assert.deepEqual([removed.statusCode, removed.json().revision, removed.json().parts.length], [200, 6, 4]);
+  assert.equal((await api('GET', '/bundles/web/parts/B.sh')).json().code, 'unknown_part');
+});
+
+test('a whole bundle is one revision: as JSON, YAML, tar, form and MIME', async (t) => {
+  const { api } = await buildTestApp(t);
+  const parts = [{ filename: 'a.sh', content: SH }];
+  const form = [
+    '--x',
+    'Content-Disposition: form-data; name="part"; filename="a.sh"',
+    'Content-Type: application/octet-stream',
+    '',
+    `${SH}--x--`,
+    '',
+  ];
+  const mime = [
+    '--x',
+    'Content-Type: text/x-shellscript',
+    'Content-Disposition: attachment; filename="a.sh"',
+    '',
+    `${SH}`,
+    '--x--',
+    '',
+  ];
+  for (const [name, body, headers] of [
+    ['json', { parts }, {}],
+    ['unsaid', JSON.stringify({ parts }), {}],
+    ['yaml', 'parts:\n- filename: a.sh\n  content: |\n    #!/bin/sh\n    echo hello\n', YAML],
+    ['tar', await tar({ 'a.sh': SH }), TAR],
+    ['form', form.join('\r\n').replace(`${SH}--`, `${SH}\r\n--`), { 'content-type': 'multipart/form-data; boundary=x' }],
+    ['mime', mime.join('\n'), { 'content-type': 'multipart/mixed; boundary=x' }],
+  ] as const) {
+    const answer = await api('PUT', `/bundles/${name}`, body, headers);
+    assert.equal(answer.statusCode, 201, `${name}: ${answer.body}`);
+    assert.equal(answer.headers.location, `/api/v1/bundles/${name}`);
+    assert.equal(answer.headers.etag, `"${answer.json().digest}"`);
+    assert.deepEqual([answer.json().revision, answer.json().changed], [1, true], name);
+    assert.equal((await api('GET', `/bundles/${name}/parts/a.sh`)).body, SH, name);
+    const again = await api('PUT', `/bundles/${name}`, body, headers);
+    assert.deepEqual([again.statusCode, again.json().revision, again.json().changed], [200, 1, false], name);
+  }
+});
+
+test('PUT states the whole, POST adds', async (t) => {
+  const { api } = await buildTestApp(t);
+  const names = (answer: { json(): { parts: { filename: string }[] } }) => answer.json().parts.map(({ filename }) => filename);
+  const part = (filename: string) => ({ filename, content: `${SH}# ${filename}\n` });
+  await api('PUT', '/bundles/web', { parts: [part('a'), part('b')], vars: { x: 1 } });
+  const added = await api('POST', '/bundles/web', { parts: [part('c')] });
+  assert.deepEqual([names(added), added.json().vars, added.json().revision], [['a', 'b', 'c'], { x: 1 }, 2]);
+  const stated = await api('PUT', '/bundles/web', { parts: [part('c')] });
+  assert.deepEqual([names(stated), stated.json().vars, stated.json().revision], [['c'], {}, 3]);
+  const given = await api('PUT', '/bundles/web', { order: 'given', parts: [part('z'), part('a')] });
+  assert.deepEqual([names(given), given.json().order], [['z', 'a'], 'given']);
+  assert.equal((await api('POST', '/bundles/fresh', { parts: [part('a')] })).statusCode, 201);
+});
+
+test('what you put comes back as a tar, and put again it changes nothing', async (t) => {
+  const { api } = await buildTestApp(t);
+  const source = await tar({
+    '9.sh': SH,
+    'c.cfg': CONFIG,
+    'bundle.yaml':
+      'order: given\nvars: {a: {b: [1, "2"]}}\nparts:\n- filename: c.cfg\n  merge: append\n- filename: 9.sh\n  type: text/x-shellscript-per-boot\n',
+  });
+  const put = await api('PUT', '/bundles/web', source, TAR);
+  const got = await api('GET', '/bundles/web?format=tar');
+  assert.equal(got.headers['content-type'], 'application/x-tar');
+  assert.equal(got.headers['content-disposition'], 'attachment; filename="web-1.tar"');
+  assert.equal(got.headers.etag, put.headers.etag);
+  const again = await api('PUT', '/bundles/web', got.rawPayload, TAR);
+  assert.deepEqual([again.statusCode, again.json().changed, again.json().digest], [200, false, put.json().digest]);
+  const elsewhere = await api('PUT', '/bundles/copy', got.rawPayload, TAR);
+  assert.equal(elsewhere.json().digest, put.json().digest);
+});
+
+test('a bundle says who refers to it; its entity tag is the digest', async (t) => {
+  const { api, register } = await buildTestApp(t);
+  await register('one', { 'web/a.sh': SH });
+  await api('PUT', '/bundles/web/tags/stable', { revision: 1 });
+  await api('PUT', '/instances/two', { bundles: ['web@stable'] });
+  await api('PUT', '/instances/three', { bundles: ['web@1'] });
+  const got = await api('GET', '/bundles/web');
+  const { status, tags, digest } = got.json();
+  assert.deepEqual(tags, { stable: 1 });
+  assert.equal(got.headers.etag, `"${digest}"`);
+  assert.equal(status.followers, 1);
+  assert.deepEqual(status.usedBy, [
+    { instance: 'one', reference: 'web' },
+    { instance: 'three', reference: 'web@1' },
+    { instance: 'two', reference: 'web@stable' },
+  ]);
+  assert.equal((await api('GET', '/bundles/web', undefined, { 'if-none-match': `"${digest}"` })).statusCode, 304);
+});
+
+test('a bundle in use stays, and the refusal names who uses it; unused it leaves a tombstone and its numbers go on', async (t) => {
+  const test = await buildTestApp(t);
+  const { api } = test;
+  await test.register('one', { 'web/a.sh': SH });
+  await api('PUT', '/instances/two', { bundles: ['web@1'] });
+  for (const query of ['', '?dryRun=true']) {
+    const refused = await api('DELETE', `/bundles/web${query}`);
+    assert.deepEqual([refused.statusCode, refused.json().code], [409, 'in_use'], query);
+    assert.match(refused.json().detail, /one.*two/, query);
+  }
+  for (const name of ['one', 'two']) await api('DELETE', `/instances/${name}`);
+  const before = await snapshot(test);
+  assert.equal((await api('DELETE', '/bundles/web?dryRun=true')).statusCode, 204);
+  assert.equal(await snapshot(test), before);
+  assert.equal((await api('DELETE', '/bundles/web')).statusCode, 204);
+  for (const url of [
+    '/bundles/web',
+    '/bundles/web/parts',
+    '/bundles/web/parts/a.sh',
+    '/bundles/web/revisions',
+    '/bundles/web/tags',
+  ])
+    assert.equal((await api('GET', url)).json().code, 'unknown_bundle', url);
+  assert.equal((await api('DELETE', '/bundles/web')).statusCode, 404);
+  assert.deepEqual((await api('GET', '/bundles')).json().items, []);
+  const [tombstone] = (await api('GET', '/bundles?retired=true')).json().items;
+  assert.deepEqual([tombstone.name, tombstone.retiredAt], ['web', '2026-01-01T00:00:00.000Z']);
+  const revived = await api('PUT', '/bundles/web/parts/a.sh', SH);
+  assert.deepEqual([revived.statusCode, revived.json().revision, revived.json().changed], [201, 2, true]);
+  assert.deepEqual((await api('GET', '/bundles?retired=true')).json().items, []);
+});
+
+test('lists go in pages, by name; revisions newest first', async (t) => {
+  const { api } = await buildTestApp(t);
+  for (const name of ['c', 'a', 'e', 'b', 'd']) await api('PUT', `/bundles/${name}/parts/x`, SH);
+  const pages: string[][] = [];
+  for (let after: string | null = ''; after !== null; ) {
+    const page: { items: { name: string }[]; next: string | null } = (
+      await api('GET', `/bundles?limit=2${after && `&after=${after}`}`)
+    ).json();
+    pages.push(page.items.map(({ name }) => name));
+    after = page.next;
+  }
+  assert.deepEqual(pages, [['a', 'b'], ['c', 'd'], ['e']]);
+
+  for (const n of [2, 3, 4]) await api('PUT', '/bundles/a/parts/x', `${SH}# ${n}\n`);
+  const first = (await api('GET', '/bundles/a/revisions?limit=3')).json();
+  assert.deepEqual([first.items.map(({ revision }: { revision: number }) => revision), first.next], [[4, 3, 2], 2]);
+  const last = (await api('GET', '/bundles/a/revisions?limit=3&after=2')).json();
+  assert.deepEqual([last.items.map(({ revision }: { revision: number }) => revision), last.next], [[1], null]);
+  const one = (await api('GET', '/bundles/a/revisions/2')).json();
+  assert.deepEqual([one.bundle, one.revision, one.author, one.createdAt], ['a', 2, 'admin', '2026-01-01T00:00:00.000Z']);
+});
+
+test('format=text gives a person columns', async (t) => {
+  const { api } = await buildTestApp(t);
+  await api('PUT', '/bundles/web/parts/a.sh', SH);
+  for (const [url, heading] of [
+    ['/bundles', /^NAME +REVISION +PARTS +UPDATED +DIGEST\nweb +1 +1 +2026-01-01T00:00:00\.000Z +[0-9a-f]{12}\n$/],
+    ['/bundles/web', /^FILE +TYPE +SIZE +MERGE +SHA256\na\.sh +text\/x-shellscript +21 +- +[0-9a-f]{12}\n$/],
+    ['/bundles/web/parts', /^FILE /],
+    ['/bundles/web/revisions', /^REVISION +CREATED +AUTHOR +PARTS +DIGEST\n1 +2026.*admin +1 /],
+  ] as const) {
+    const answer = await api('GET', `${url}?format=text`);
+    assert.equal(answer.headers['content-type'], 'text/plain; charset=utf-8');
+    assert.match(answer.body, heading, url);
+  }
+});
+
+test('a tag names a revision, moves, and stays while somebody follows it', async (t) => {
+  const { api } = await buildTestApp(t);
+  await api('PUT', '/bundles/web/parts/a.sh', SH);
+  await api('PUT', '/bundles/web/parts/a.sh', `${SH}date\n`);
+  const set = async (revision: number) => {
+    const answer = await api('PUT', '/bundles/web/tags/stable', { revision });
+    return [answer.statusCode, answer.json().changed];
+  };
+  assert.deepEqual(await set(1), [201, true]);
+  assert.deepEqual(await set(1), [200, false]);
+  assert.deepEqual(await set(2), [200, true]);
+  assert.deepEqual((await api('GET', '/bundles/web/tags')).json().items, [{ tag: 'stable', revision: 2 }]);
+  await api('PUT', '/instances/one', { bundles: ['web@stable'] });
+  const refused = await api('DELETE', '/bundles/web/tags/stable');
+  assert.deepEqual([refused.statusCode, refused.json().code], [409, 'in_use']);
+  assert.match(refused.json().detail, /one/);
+  await api('DELETE', '/instances/one');
+  assert.equal((await api('DELETE', '/bundles/web/tags/stable')).statusCode, 204);
+  assert.deepEqual((await api('GET', '/bundles/web/tags')).json().items, []);
+});
+
+test('a dry run answers what would happen and changes nothing', async (t) => {
+  const test = await buildTestApp(t);
+  const { api } = test;
+  await api('PUT', '/bundles/web/parts/a.sh', SH);
+  const before = await snapshot(test);
+  const parts = [{ filename: 'b.sh', content: SH }];
+  for (const [method, url, body, revision] of [
+    ['PUT', '/bundles/web/parts/a.sh', `${SH}date\n`, 2],
+    ['PUT', '/bundles/web/parts/a.sh', SH, 1],
+    ['PUT', '/bundles/new/parts/a.sh', SH, 1],
+    ['PUT', '/bundles/web', { parts }, 2],
+    ['POST', '/bundles/web', { parts }, 2],
+    ['DELETE', '/bundles/web/parts/a.sh', undefined, 2],
+  ] as const) {
+    const answer = await api(method, `${url}?dryRun=true`, body);
+    assert.ok(answer.statusCode < 300, answer.body);
+    assert.equal(answer.json().revision, revision, `${method} ${url}`);
+    assert.equal(await snapshot(test), before, `${method} ${url}`);
+  }
+  assert.equal((await api('PUT', '/bundles/web/parts/c?dryRun=true', 'nothing known')).statusCode, 422);
+});
+
+test('conditions hold on every write that takes them', async (t) => {
+  const test = await buildTestApp(t);
+  const { api } = test;
+  await api('PUT', '/bundles/web/parts/a.sh', SH);
+  const bundle = String((await api('GET', '/bundles/web')).headers.etag);
+  const part = String((await api('GET', '/bundles/web/parts/a.sh')).headers.etag);
+  const parts = [{ filename: 'a.sh', content: `${SH}# 1\n` }];
+  const writes = [
+    ['PUT', '/bundles/web/parts/a.sh', `${SH}# 1\n`, part],
+    ['DELETE', '/bundles/web/parts/a.sh', undefined, part],
+    ['PUT', '/bundles/web', { parts }, bundle],
+    ['POST', '/bundles/web', { parts }, bundle],
+    ['DELETE', '/bundles/web', undefined, bundle],
+  ] as const;
+  await refuses(
+    test,
+    writes.flatMap(([method, url, body, tag]) => [
+      [`${method} ${url} if it is another`, [method, url, body, { 'if-match': '"x"' }], 412, 'etag_mismatch'] as const,
+      [`${method} ${url} if weak`, [method, url, body, { 'if-match': `W/${tag}` }], 412, 'etag_mismatch'] as const,
+      [`${method} ${url} if it is not there`, [method, url, body, { 'if-none-match': '*' }], 412, 'exists'] as const,
+      [`${method} ${url} if it is not this`, [method, url, body, { 'if-none-match': tag }], 412, 'exists'] as const,
+    ]),
+  );
+  await refuses(test, [
+    ['a new part if it is there', ['PUT', '/bundles/web/parts/b.sh', SH, { 'if-match': '*' }], 412, 'etag_mismatch'],
+    ['a new bundle if it is there', ['PUT', '/bundles/new', { parts }, { 'if-match': '*' }], 412, 'etag_mismatch'],
+  ]);
+  for (const [method, url, body] of writes) {
+    const current = String((await api('GET', url)).headers.etag);
+    for (const tag of [`"x", ${current}`, current.replaceAll('"', ''), '*']) {
+      const answer = await api(method, `${url}?dryRun=true`, body, { 'if-match': tag });
+      assert.ok(answer.statusCode < 300, `${method} ${url} ${tag}: ${answer.body}`);
+    }
+    assert.ok((await api(method, url, body, { 'if-match': current })).statusCode < 300, `${method} ${url}`);
+    if (method === 'DELETE') await api('PUT', '/bundles/web/parts/a.sh', SH);
+  }
+  assert.equal((await api('PUT', '/bundles/newer', { parts }, { 'if-none-match': '*' })).statusCode, 201);
+});
+
+test('of two writers who saw the same, one wins; without a condition both writes are kept', async (t) => {
+  const { api } = await buildTestApp(t);
+  const created = await Promise.all(
+    [1, 2, 3].map((n) => api('PUT', '/bundles/web/parts/a.sh', `${SH}# ${n}\n`, { 'if-none-match': '*' })),
+  );
+  assert.deepEqual(created.map(({ statusCode }) => statusCode).sort(), [201, 412, 412]);
+  const etag = String((await api('GET', '/bundles/web/parts/a.sh')).headers.etag);
+  const changed = await Promise.all(
+    [4, 5, 6].map((n) => api('PUT', '/bundles/web/parts/a.sh', `${SH}# ${n}\n`, { 'if-match': etag })),
+  );
+  assert.deepEqual(changed.map(({ statusCode }) => statusCode).sort(), [200, 412, 412]);
+  const names = Array.from({ length: 12 }, (_, n) => `p${String(n).padStart(2, '0')}`);
+  await Promise.all(names.map((name) => api('PUT', `/bundles/many/parts/${name}`, SH)));
+  const { parts, revision } = (await api('GET', '/bundles/many')).json();
+  assert.deepEqual([parts.map(({ filename }: { filename: string }) => filename), revision], [names, 12]);
+});
+
+test('a part that cannot be is refused, and nothing changes', async (t) => {
+  const test = await buildTestApp(t);
+  await test.api('PUT', '/bundles/web/parts/a.sh', SH);
+  const put = (name: string, body: string | Buffer = SH, headers: Record<string, string> = {}) =>
+    ['PUT', `/bundles/${name}`, body, headers] as const;
+  await refuses(test, [
+    ...['/', '%2e%2ex', '%25', '%0d%0a', '%22', ';', 'A', 'ü', '-', '%00', 'a'.repeat(64), 'a'.repeat(200)].map(
+      (name) => [`bundle ${name}`, put(`${encodeURIComponent(decodeURIComponent(name))}/parts/a.sh`), 400, 'bad_name'] as const,
+    ),
+    ...['a/b', '..x', '%', 'a\r\nb', 'a"b', 'a;b', '.a', 'ü.sh', '-a', 'a\0', 'a b', 'a'.repeat(101), 'a'.repeat(200)].map(
+      (name) => [`part ${JSON.stringify(name)}`, put(`web/parts/${encodeURIComponent(name)}`), 400, 'bad_name'] as const,
+    ),
+    ['a name of 10,000 characters', put(`web/parts/${'a'.repeat(10_000)}`), 400, 'bad_name'],
+    ['%zz', put('web/parts/%zz'), 400, 'bad_url'],
+    ['half a UTF-8 character', put('web/parts/%c3'), 400, 'bad_url'],
+    ['the name of the options', put('web/parts/bundle.yaml'), 400, 'reserved_name'],
+    ['no name, no slash', put('web/parts'), 400, 'filename_missing'],
+    ['no name', put('web/parts/'), 400, 'filename_missing'],
+    ['a folder', put('web/parts/a/b.sh'), 404, 'unknown_url'],
+    ['a double slash', put('web/parts//b.sh'), 404, 'unknown_url'],
+    ['an unknown parameter', put('web/parts/b.sh?tempalte=true'), 400, 'bad_request'],
+    ['a parameter twice', put('web/parts/b.sh?type=auto&type=auto'), 400, 'bad_request'],
+    ['not a boolean', put('web/parts/b.sh?dryRun=perhaps'), 400, 'bad_request'],
+    ['nothing', put('web/parts/b.sh', ''), 422, 'empty_part'],
+    ['nothing for a part that is there', put('web/parts/a.sh', ''), 422, 'empty_part'],
+    ['only white space', put('web/parts/b.sh', ' \n'), 422, 'empty_part'],
+    ['too much', put('web/parts/b.sh', Buffer.alloc(4 * 1024 * 1024 + 1, 'a')), 413, 'body_too_large'],
+    ['not UTF-8', put('web/parts/b.sh', Buffer.from('#!/bin/sh\n\xff', 'latin1')), 422, 'not_utf8'],
+    ['a byte order mark', put('web/parts/b.cfg', '\ufeff#cloud-config\n'), 422, 'bom'],
+    ['gzip', put('web/parts/b.sh', Buffer.from([0x1f, 0x8b, 8, 0])), 422, 'gzip_part'],
+    ['what nobody knows', put('web/parts/b', 'hello\n'), 422, 'unrecognised_part'],
+    ['line breaks lost', put('web/parts/b.sh', '#!/bin/shecho hello'), 422, 'newlines_lost'],
+    ['a type that is none', put('web/parts/b.sh?type=text%2Fx%0d%0aX:%20y'), 422, 'bad_type'],
+    ['a type with parameters', put('web/parts/b.sh?type=text/x-a%3Bq=1'), 422, 'bad_type'],
+    ['a type against the first line', put('web/parts/b.sh?type=text/cloud-config'), 422, 'type_mismatch'],
+    ['a merge rule that is none', put('web/parts/b.cfg?merge=a%0d%0aX:y', CONFIG), 422, 'bad_merge'],
+    ['a merge rule in a header that is none', put('web/parts/b.cfg', CONFIG, { 'merge-type': 'list(";)' }), 422, 'bad_merge'],
+    ['a template', put('web/parts/b.sh?template=true'), 422, 'template_unsupported'],
+    ['a resumed upload', put('web/parts/b.sh', SH, { 'content-range': 'bytes 1-20/21' }), 400, 'content_range'],
+    ['a Content-Type that is none', put('web/parts/b.sh', SH, { 'content-type': 'nonsense' }), 415, 'bad_content_type'],
+    ['a part of no bundle', ['DELETE', '/bundles/none/parts/a.sh'], 404, 'unknown_bundle'],
+    ['no such part', ['DELETE', '/bundles/web/parts/none'], 404, 'unknown_part'],
+    ['no such part to get', ['GET', '/bundles/web/parts/none'], 404, 'unknown_part'],
+    ['no such bundle to get', ['GET', '/bundles/none'], 404, 'unknown_bundle'],
+    ['no such bundle to list', ['GET', '/bundles/none/parts/'], 404, 'unknown_bundle'],
+    ['no such bundle to delete', ['DELETE', '/bundles/none'], 404, 'unknown_bundle'],
+    ['no such revision', ['GET', '/bundles/web/revisions/2'], 404, 'unknown_revision'],
+    ['a revision that is no number', ['GET', '/bundles/web/revisions/x'], 400, 'bad_request'],
+    ['revision 0', ['GET', '/bundles/web/revisions/0'], 400, 'bad_request'],
+    ['a huge revision', ['GET', '/bundles/web/revisions/99999999999999999999'], 400, 'bad_request'],
+    ['a limit of 0', ['GET', '/bundles?limit=0'], 400, 'bad_request'],
+    ['a limit of 1001', ['GET', '/bundles?limit=1001'], 400, 'bad_request'],
+    ['a limit that is no number', ['GET', '/bundles?limit='], 400, 'bad_request'],
+    ['an unknown format', ['GET', '/bundles?format=xml'], 400, 'bad_request'],
+    ['an unknown parameter of a list', ['GET', '/bundles?nope=1'], 400, 'bad_request'],
+    ['a parameter where there is none', ['GET', '/bundles/web/parts/a.sh?x=1'], 400, 'bad_request'],
+    ['a tag of a bad name', ['PUT', '/bundles/web/tags/A', { revision: 1 }], 400, 'bad_name'],
+    ['a tag that is a number', ['PUT', '/bundles/web/tags/3', { revision: 1 }], 400, 'bad_name'],
+    ['a tag of no revision', ['PUT', '/bundles/web/tags/stable', { revision: 9 }], 404, 'unknown_revision'],
+    ['a tag of no bundle', ['PUT', '/bundles/none/tags/stable', { revision: 1 }], 404, 'unknown_bundle'],
+    ['a tag of nothing', ['PUT', '/bundles/web/tags/stable', {}], 400, 'bad_request'],
+    ['a tag with more', ['PUT', '/bundles/web/tags/stable', { revision: 1, x: 1 }], 400, 'bad_request'],
+    ['a tag of text', ['PUT', '/bundles/web/tags/stable', { revision: '1' }], 400, 'bad_request'],
+    ['a tag of much', ['PUT', '/bundles/web/tags/stable', ' '.repeat(65 * 1024)], 413, 'body_too_large'],
+    ['a tag without a body', ['PUT', '/bundles/web/tags/stable'], 400, 'empty_body'],
+    [
+      'a tag as XML',
+      ['PUT', '/bundles/web/tags/stable', '<a/>', { 'content-type': 'application/xml' }],
+      415,
+      'bad_content_type',
+    ],
+    ['no such tag', ['DELETE', '/bundles/web/tags/stable'], 404, 'unknown_tag'],
+    ['a method there is none of', ['PATCH', '/bundles/web', {}], 404, 'unknown_url'],
+  ]);
+});
+
+test('a whole bundle that cannot be is refused, and nothing changes', async (t) => {
+  const test = await buildTestApp(t);
+  await test.api('PUT', '/bundles/web/parts/a.sh', SH);
+  const many = Object.fromEntries(Array.from({ length: 257 }, (_, n) => [`p${n}`, SH]));
+  const big = `#!/bin/sh\n${'#'.repeat(4 * 1024 * 1024 - 10)}`;
+  const part = { filename: 'a.sh', content: SH };
+  const rows = [
+    ['a raw body', SH, {}, 415, 'bad_content_type'],
+    ['a raw body of octets', SH, { 'content-type': 'application/octet-stream' }, 415, 'bad_content_type'],
+    ['nothing', '', {}, 415, 'bad_content_type'],
+    ['no parts', { parts: [] }, {}, 422, 'empty_bundle'],
+    ['no list of parts', {}, {}, 400, 'bad_field'],
+    ['a list', [part], {}, 400, 'bad_field'],
+    ['an unknown field', { parts: [part], extra: 1 }, {}, 400, 'unknown_field'],
+    ['an unknown field of a part', { parts: [{ ...part, extra: 1 }] }, {}, 400, 'unknown_field'],
+    ['a wrong type', { parts: [{ filename: 1, content: SH }] }, {}, 400, 'bad_field'],
+    ['a part without content', { parts: [{ filename: 'a.sh' }] }, {}, 400, 'bad_field'],
+    ['a bad name', { parts: [{ filename: '../a', content: SH }] }, {}, 400, 'bad_name'],
+    ['a name twice', { parts: [part, part] }, {}, 422, 'duplicate_part'],
+    ['broken JSON', '{"parts": [', {}, 400, 'bad_json'],
+    ['broken YAML', 'parts: [', YAML, 400, 'bad_yaml'],
+    ['a YAML alias to nothing', 'parts: *secret', YAML, 400, 'bad_yaml'],
+    ['a broken tar', 'x'.repeat(600), TAR, 400, 'bad_tar'],
+    ['an empty tar', await tar({}), TAR, 422, 'empty_bundle'],
+    ['a folder in a tar', await tar({ 'd/a.sh': SH }), TAR, 422, 'tar_entry'],
+    ['257 parts', await tar(many), TAR, 413, 'too_many_parts'],
+    ['a part past 4 MiB', await tar({ 'a.sh': `${big}#` }), TAR, 413, 'part_too_large'],
+    [
+      'more than a document holds',
+      await tar(Object.fromEntries([1, 2, 3, 4, 5].map((n) => [`${n}.sh`, big]))),
+      TAR,
+      413,
+      'bundle_too_large',
+    ],
+    ['more than the URL takes', Buffer.alloc(24 * 1024 * 1024 + 1), TAR, 413, 'body_too_large'],
+    ['a broken form', '--y--', { 'content-type': 'multipart/form-data; boundary=x' }, 400, 'bad_form'],
+    ['a form without a boundary', 'x', { 'content-type': 'multipart/form-data' }, 400, 'bad_form'],
+    ['a broken MIME archive', 'x', { 'content-type': 'multipart/mixed; boundary=x' }, 400, 'bad_mime'],
+    ['gzip', Buffer.from([0x1f, 0x8b, 8, 0]), TAR, 415, 'gzip_body'],
+    ['a Content-Type that is none', SH, { 'content-type': '\u00a0' }, 415, 'bad_content_type'],
+  ] as const;
+  await refuses(
+    test,
+    rows.flatMap(([what, body, headers, status, code]) => [
+      [`PUT ${what}`, ['PUT', '/bundles/web', body, headers], status, code] as const,
+      [`POST ${what}`, ['POST', '/bundles/web', body, headers], status, code] as const,
+    ]),
+  );
+});

@@ -1,0 +1,430 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { buildTestApp, PUBLIC_URL, refuses, snapshot, type TestApp } from '../../app.ts';
+
+const SH = '#!/bin/sh\necho hello\n';
+const YAML = { 'content-type': 'application/yaml' };
+const NDJSON = { 'content-type': 'application/x-ndjson' };
+
+/** An app with two bundles, `web` (revision 2, tag `stable` on 1) and `db`. */
+async function build(t: Parameters<typeof buildTestApp>[0], overrides = {}): Promise<TestApp> {
+  const test = await buildTestApp(t, overrides);
+  await test.api('PUT', '/bundles/web/parts/a.sh', SH);
+  await test.api('PUT', '/bundles/web/tags/stable', { revision: 1 });
+  await test.api('PUT', '/bundles/web/parts/a.sh', `${SH}date\n`);
+  await test.api('PUT', '/bundles/db/parts/b.sh', SH);
+  return test;
+}
+
+const names = (answer: { json(): { items: { name: string }[] } }) => answer.json().items.map(({ name }) => name);
+
+test('a registration answers with the stub, the sizes and what there is to say', async (t) => {
+  const { api, boot } = await build(t);
+  const answer = await api('PUT', '/instances/vm-1', { bundles: ['web', 'db@1'], labels: { site: 'fra1' } });
+  assert.equal(answer.statusCode, 201);
+  assert.equal(answer.headers.location, '/api/v1/instances/vm-1');
+  const { status, changed, ...stated } = answer.json();
+  assert.equal(answer.headers.etag, `"${status.id}.1"`);
+  assert.equal(changed, true);
+  assert.deepEqual(stated, {
+    name: 'vm-1',
+    bundles: ['web', 'db@1'],
+    vars: {},
+    labels: { site: 'fra1' },
+    metaData: {},
+    vendorData: null,
+    networkConfig: null,
+  });
+  assert.equal(status.stub.text, `#include-once\n${status.stub.url}\n`);
+  assert.equal(status.stub.size, Buffer.byteLength(status.stub.text));
+  assert.ok(status.stub.size < 200);
+  assert.ok(status.stub.url.startsWith(`${PUBLIC_URL}/i/`));
+  assert.deepEqual([status.instanceId, status.version, status.findings], [`i-${status.id}`, 1, []]);
+  const document = await boot(new URL(status.stub.url).pathname);
+  assert.deepEqual(
+    [status.document.size, status.document.revisions, status.document.fitsNova],
+    [document.rawPayload.length, ['web@2', 'db@1'], true],
+  );
+  assert.deepEqual(
+    status.document.parts.map(({ filename, origin }: Record<string, string>) => [filename, origin]),
+    [
+      ['01-a.sh', 'web@2/a.sh'],
+      ['02-b.sh', 'db@1/b.sh'],
+    ],
+  );
+});
+
+test('it says when the document would not have fitted into Nova', async (t) => {
+  const { api } = await build(t);
+  await api('PUT', '/bundles/web/parts/big.sh', `#!/bin/sh\n${'#\n'.repeat(25_000)}`);
+  const { document } = (await api('PUT', '/instances/vm', { bundles: ['web'] })).json().status;
+  assert.ok(document.size > 49_149);
+  assert.equal(document.fitsNova, false);
+});
+
+test('a loopback URL is a finding of every registration and stub', async (t) => {
+  const { api } = await build(t, { publicUrl: 'http://127.0.0.1:8080' });
+  const { findings } = (await api('PUT', '/instances/vm', { bundles: ['web'] })).json().status;
+  assert.deepEqual([findings[0].severity, findings[0].code], ['warning', 'public_url_loopback']);
+  assert.match(String((await api('GET', '/instances/vm/stub')).headers['bootbundle-finding']), /^public_url_loopback: /);
+});
+
+test('GET, edit, PUT: unchanged it says so, whatever was set', async (t) => {
+  const { api } = await build(t);
+  const full = {
+    bundles: ['web@stable', 'db'],
+    vars: { kube: { role: 'node' }, list: [1, 'zwei', null, true, 1.5] },
+    labels: { site: 'fra1', 'example.org/rack': 'r 7' },
+    metaData: { 'local-hostname': 'vm.example.org', 'public-keys': ['ssh-ed25519 AAAA ü'] },
+    vendorData: '#cloud-config\n{}\n',
+    networkConfig: { version: 2, ethernets: { eth0: { dhcp4: true } } },
+  };
+  await api('PUT', '/instances/vm', full);
+  for (const type of ['application/json', 'application/yaml', 'application/x-www-form-urlencoded']) {
+    const got = await api('GET', '/instances/vm');
+    const again = await api('PUT', '/instances/vm', got.body, { 'content-type': type, 'if-match': String(got.headers.etag) });
+    assert.deepEqual([again.statusCode, again.json().changed, again.headers.etag], [200, false, got.headers.etag], type);
+  }
+  const got = (await api('GET', '/instances/vm')).json();
+  const edited = await api('PUT', '/instances/vm', { ...got, labels: { site: 'ams2' } });
+  assert.deepEqual([edited.json().changed, edited.json().labels, edited.json().status.version], [true, { site: 'ams2' }, 2]);
+  assert.deepEqual(edited.json().vars, full.vars);
+  const stated = await api('PUT', '/instances/vm', { bundles: ['web'] });
+  assert.deepEqual([stated.json().labels, stated.json().vendorData], [{}, null], 'PUT states the whole');
+});
+
+test('references follow the newest revision, a tag, or nothing', async (t) => {
+  const { api } = await build(t);
+  await api('PUT', '/instances/newest', { bundles: ['web'] });
+  await api('PUT', '/instances/tagged', { bundles: ['web@stable'] });
+  await api('PUT', '/instances/pinned', { bundles: ['web@2'] });
+  const revisions = async () =>
+    Promise.all(
+      ['newest', 'tagged', 'pinned'].map(
+        async (name) => (await api('GET', `/instances/${name}`)).json().status.document.revisions[0],
+      ),
+    );
+  assert.deepEqual(await revisions(), ['web@2', 'web@1', 'web@2']);
+  await api('PUT', '/bundles/web/parts/a.sh', `${SH}id\n`);
+  assert.deepEqual(await revisions(), ['web@3', 'web@1', 'web@2']);
+  await api('PUT', '/bundles/web/tags/stable', { revision: 3 });
+  assert.deepEqual(await revisions(), ['web@3', 'web@3', 'web@2']);
+});
+
+test('PATCH changes some of it, as RFC 7396 says', async (t) => {
+  const { api } = await build(t);
+  await api('PUT', '/instances/vm', {
+    bundles: ['web'],
+    labels: { a: '1', b: '2' },
+    vars: { deep: { x: 1, y: [1] } },
+    vendorData: 'v',
+  });
+  for (const [patch, want, headers] of [
+    [{ labels: { b: null, c: '3' } }, { labels: { a: '1', c: '3' } }, {}],
+    [{ vars: { deep: { y: [2], z: {} } } }, { vars: { deep: { x: 1, y: [2], z: {} } } }, {}],
+    [{ vendorData: null, labels: null }, { vendorData: null, labels: {} }, {}],
+    [JSON.stringify({ bundles: ['db'] }), { bundles: ['db'] }, { 'content-type': 'application/merge-patch+json' }],
+    ['bundles: [web, db]\n', { bundles: ['web', 'db'] }, YAML],
+  ] as const) {
+    const answer = await api('PATCH', '/instances/vm', patch, headers);
+    assert.deepEqual([answer.statusCode, answer.json().changed], [200, true], answer.body);
+    const got = (await api('GET', '/instances/vm')).json();
+    for (const [field, value] of Object.entries(want)) assert.deepEqual(got[field], value);
+  }
+  assert.equal((await api('PATCH', '/instances/vm', {})).json().changed, false);
+  const got = await api('GET', '/instances/vm');
+  assert.equal((await api('PATCH', '/instances/vm', got.body, YAML)).json().changed, false);
+});
+
+test('a list is registered all at once, in every form it may have', async (t) => {
+  const { api } = await build(t);
+  const forms = {
+    json: [
+      [
+        { name: 'json1', bundles: ['web'] },
+        { name: 'json2', bundles: ['db'] },
+      ],
+      {},
+    ],
+    'yaml list': ['- {name: list1, bundles: [web]}\n- name: list2\n  bundles: [db]\n', YAML],
+    'yaml documents': ['name: doc1\nbundles: [web]\n---\nname: doc2\nbundles: [db]\n---\n', YAML],
+    ndjson: ['{"name":"nd1","bundles":["web"]}\n\n{"name":"nd2","bundles":["db"]}\n', NDJSON],
+    unsaid: ['- {name: un1, bundles: [web]}\n- {name: un2, bundles: [db]}\n', {}],
+  } as const;
+  for (const [form, [body, headers]] of Object.entries(forms)) {
+    const answer = await api('PUT', '/instances', body, headers);
+    assert.equal(answer.statusCode, 200, `${form}: ${answer.body}`);
+    assert.equal(answer.json().changed, 2, form);
+    for (const item of answer.json().items) {
+      assert.equal(item.changed, true);
+      assert.equal((await api('GET', `/instances/${item.name}`)).json().status.stub.url, item.status.stub.url);
+    }
+    assert.equal((await api('PUT', '/instances', body, headers)).json().changed, 0, form);
+  }
+  const got = await Promise.all(['json1', 'json2'].map(async (name) => (await api('GET', `/instances/${name}`)).json()));
+  assert.equal((await api('PUT', '/instances', got)).json().changed, 0, 'what GET said, put again');
+});
+
+test('a list with one that cannot be changes nothing', async (t) => {
+  const test = await build(t);
+  await test.api('PUT', '/instances/old', { bundles: ['web'] });
+  const good = [
+    { name: 'new', bundles: ['web'] },
+    { name: 'old', bundles: ['db'] },
+  ];
+  const bad = (item: unknown) => ['PUT', '/instances', [...good, item]] as const;
+  await refuses(test, [
+    ['an unknown bundle', bad({ name: 'x', bundles: ['none'] }), 422, 'unknown_bundle'],
+    ['a bad name', bad({ name: 'X', bundles: ['web'] }), 400, 'bad_request'],
+    ['no name', bad({ bundles: ['web'] }), 400, 'bad_request'],
+    ['a name twice', bad({ name: 'old', bundles: ['web'] }), 400, 'duplicate_name'],
+    ['an unknown field', bad({ name: 'x', bundles: ['web'], nope: 1 }), 400, 'bad_request'],
+    ['null', bad(null), 400, 'bad_request'],
+    ['an empty list', ['PUT', '/instances', []], 400, 'bad_request'],
+    ['no list', ['PUT', '/instances', { name: 'x', bundles: [] }], 400, 'bad_request'],
+    ['nothing', ['PUT', '/instances', ''], 400, 'bad_request'],
+    ['a broken line', ['PUT', '/instances', '{"name":"new","bundles":["web"]}\n{"name"', NDJSON], 400, 'bad_json'],
+    ['a broken document', ['PUT', '/instances', 'name: new\nbundles: [web]\n---\n[', YAML], 400, 'bad_yaml'],
+    ['XML', ['PUT', '/instances', '<a/>', { 'content-type': 'text/xml' }], 415, 'bad_content_type'],
+    ['too much', ['PUT', '/instances', Buffer.alloc(16 * 1024 * 1024 + 1, ' '), NDJSON], 413, 'body_too_large'],
+    [
+      'too many',
+      ['PUT', '/instances', Array.from({ length: 10_001 }, (_, n) => ({ name: `n${n}`, bundles: [] }))],
+      413,
+      'too_many_instances',
+    ],
+  ]);
+  assert.match((await test.api(...bad({ name: 'x', bundles: ['none'] }))).json().detail, /none/);
+  const broken = await test.api('PUT', '/instances', '{"name":"a"}\n{"name" "b"}\n', NDJSON);
+  assert.match(broken.json().detail, /line 2/, 'a broken line is named');
+});
+
+test('lists go in pages, and every filter filters', async (t) => {
+  const { api, boot, tick } = await build(t);
+  await api('PUT', '/instances', [
+    { name: 'a', bundles: ['web'], labels: { site: 'fra1', rack: '1' } },
+    { name: 'b', bundles: ['web@stable', 'db'], labels: { site: 'fra1' } },
+    { name: 'c', bundles: ['db@1'], labels: { site: 'ams2' }, metaData: { 'instance-id': 'iid-c' } },
+  ]);
+  const list = async (query: string) => names(await api('GET', `/instances?${query}`));
+  assert.deepEqual(await list(''), ['a', 'b', 'c']);
+  const first = (await api('GET', '/instances?limit=2')).json();
+  assert.deepEqual([first.items.length, first.next], [2, 'b']);
+  assert.deepEqual(await list('limit=2&after=b'), ['c']);
+  assert.deepEqual(await list('bundle=web'), ['a', 'b']);
+  assert.deepEqual(await list('bundle=db&label=site=fra1'), ['b']);
+  assert.deepEqual(await list('bundle=none'), []);
+  assert.deepEqual(await list('label=site'), ['a', 'b', 'c']);
+  assert.deepEqual(await list('label=rack'), ['a']);
+  assert.deepEqual(await list('label=site%3Dfra1&label=rack=1'), ['a']);
+  assert.deepEqual(await list('label=site=fra'), []);
+  assert.deepEqual(await list('instanceId=iid-c'), ['c']);
+  const { id } = (await api('GET', '/instances/a')).json().status;
+  assert.deepEqual(await list(`instanceId=i-${id}`), ['a']);
+  const url = new URL((await api('GET', '/instances/b')).json().status.stub.url).pathname;
+  await boot(url, { remoteAddress: '198.51.100.7' });
+  assert.deepEqual(await list('address=198.51.100.7'), ['b']);
+  assert.deepEqual(await list('address=198.51.100.70'), []);
+  tick(1000);
+  await api('DELETE', '/instances/b');
+  assert.deepEqual(await list(''), ['a', 'c']);
+  assert.deepEqual(await list('retired=true'), ['b']);
+  assert.equal((await api('GET', '/instances?retired=true')).json().items[0].status.retiredAt, '2026-01-01T00:00:01.000Z');
+  assert.match(
+    (await api('GET', '/instances?format=text')).body,
+    /^NAME +BUNDLES +LABELS +DELIVERIES +LAST +UPDATED\na +web +/,
+  );
+});
+
+test('a stub has four forms', async (t) => {
+  const { api } = await build(t);
+  const { stub } = (await api('PUT', '/instances/vm', { bundles: ['web'] })).json().status;
+  const get = async (form: string) => {
+    const answer = await api('GET', `/instances/vm/stub${form}`);
+    assert.equal(answer.headers['content-type'], 'text/plain; charset=utf-8');
+    assert.equal(answer.headers['bootbundle-finding'], undefined);
+    assert.equal(answer.headers['cache-control'], 'no-store');
+    return answer.body;
+  };
+  assert.equal(await get(''), stub.text);
+  assert.equal(await get('?form=include-once'), stub.text);
+  assert.equal(await get('?form=include'), `#include\n${stub.url}\n`);
+  assert.equal(Buffer.from(await get('?form=base64'), 'base64').toString(), stub.text);
+  assert.match(await get('?form=nocloud'), /^ds=nocloud;s=http:\/\/192\.0\.2\.10:8080\/s\/[\w-]{40}\/\n$/);
+});
+
+test('user-data are the exact bytes of the next delivery, and no delivery', async (t) => {
+  const { api, boot, register } = await build(t);
+  const path = await register('vm', { 'web/u.sh': '#!/bin/sh\necho ü\n' });
+  const preview = await api('GET', '/instances/vm/user-data');
+  assert.equal(preview.headers['content-type'], 'text/plain; charset=utf-8');
+  assert.equal(preview.headers['x-content-type-options'], 'nosniff');
+  assert.deepEqual(preview.rawPayload, (await boot(path)).rawPayload);
+  assert.equal((await api('GET', '/instances/vm/deliveries')).json().items.length, 1);
+  const etag = String(preview.headers.etag);
+  assert.equal(etag, `"${(await api('GET', '/instances/vm')).json().status.document.digest}"`);
+  assert.equal((await api('GET', '/instances/vm/user-data', undefined, { 'if-none-match': etag })).statusCode, 304);
+});
+
+test('deleted it leaves a tombstone; revived it has its id, and fresh capabilities', async (t) => {
+  const test = await build(t);
+  const { api, boot } = test;
+  const path = await test.register('vm', { 'web/a.sh': SH });
+  const before = (await api('GET', '/instances/vm')).json().status;
+  await boot(path);
+  const state = await snapshot(test);
+  assert.equal((await api('DELETE', '/instances/vm?dryRun=true')).statusCode, 204);
+  assert.equal(await snapshot(test), state);
+  assert.equal((await api('DELETE', '/instances/vm')).statusCode, 204);
+  for (const url of ['', '/stub', '/user-data'])
+    assert.equal((await api('GET', `/instances/vm${url}`)).json().code, 'unknown_instance', url);
+  assert.equal((await api('DELETE', '/instances/vm')).statusCode, 404);
+  assert.equal((await api('PATCH', '/instances/vm', {})).statusCode, 404);
+  assert.equal((await api('GET', '/instances/vm/deliveries')).json().items.length, 1, 'the ledger stays readable');
+  assert.equal((await boot(path)).statusCode, 404);
+  const revived = await api('PUT', '/instances/vm', { bundles: ['web'] });
+  assert.equal(revived.statusCode, 201);
+  const after = revived.json().status;
+  assert.deepEqual([after.id, after.instanceId, after.deliveries.count], [before.id, before.instanceId, 0]);
+  assert.notEqual(after.stub.url, before.stub.url);
+  assert.equal((await boot(path)).statusCode, 404, 'the old URL stays dead');
+  assert.equal((await boot(new URL(after.stub.url).pathname)).statusCode, 200);
+});
+
+test('a dry run answers what would happen and changes nothing', async (t) => {
+  const test = await build(t);
+  const { api } = test;
+  await api('PUT', '/instances/vm', { bundles: ['web'] });
+  const before = await snapshot(test);
+  for (const [method, url, body, changed] of [
+    ['PUT', '/instances/vm', { bundles: ['db'] }, true],
+    ['PUT', '/instances/vm', { bundles: ['web'] }, false],
+    ['PUT', '/instances/new', { bundles: ['db'] }, true],
+    ['PATCH', '/instances/vm', { bundles: ['db'] }, true],
+    ['PUT', '/instances', [{ name: 'new', bundles: ['db'] }], 1],
+  ] as const) {
+    const answer = await api(method, `${url}?dryRun=true`, body);
+    assert.ok(answer.statusCode < 300, answer.body);
+    assert.equal(answer.json().changed, changed, `${method} ${url}`);
+    assert.equal(await snapshot(test), before, `${method} ${url}`);
+  }
+  assert.equal((await api('PUT', '/instances/new?dryRun=true', { bundles: ['none'] })).statusCode, 422);
+});
+
+test('conditions hold on every write that takes them, and of two writers one wins', async (t) => {
+  const test = await build(t);
+  const { api } = test;
+  const etag = String((await api('PUT', '/instances/vm', { bundles: ['web'] })).headers.etag);
+  const spec = { bundles: ['db'] };
+  await refuses(test, [
+    ...(['PUT', 'PATCH', 'DELETE'] as const).flatMap((method) => [
+      [
+        `${method} another`,
+        [method, '/instances/vm', method === 'DELETE' ? undefined : spec, { 'if-match': '"x"' }],
+        412,
+        'etag_mismatch',
+      ] as const,
+      [
+        `${method} not this`,
+        [method, '/instances/vm', method === 'DELETE' ? undefined : spec, { 'if-none-match': etag }],
+        412,
+        'exists',
+      ] as const,
+    ]),
+    ['create only', ['PUT', '/instances/vm', spec, { 'if-none-match': '*' }], 412, 'exists'],
+    ['change only', ['PUT', '/instances/new', spec, { 'if-match': '*' }], 412, 'etag_mismatch'],
+    ['dry', ['PUT', '/instances/vm?dryRun=true', spec, { 'if-match': '"x"' }], 412, 'etag_mismatch'],
+  ]);
+  const put = await Promise.all(
+    ['1', '2', '3'].map((n) => api('PUT', '/instances/vm', { ...spec, labels: { n } }, { 'if-match': etag })),
+  );
+  assert.deepEqual(put.map(({ statusCode }) => statusCode).sort(), [200, 412, 412]);
+  const made = await Promise.all(
+    ['1', '2', '3'].map((n) => api('PUT', '/instances/new', { ...spec, labels: { n } }, { 'if-none-match': '*' })),
+  );
+  assert.deepEqual(made.map(({ statusCode }) => statusCode).sort(), [201, 412, 412]);
+  const keys = ['a', 'b', 'c', 'd', 'e'];
+  await Promise.all(keys.map((key) => api('PATCH', '/instances/new', { labels: { [key]: '1' } })));
+  const { labels, status } = (await api('GET', '/instances/new')).json();
+  assert.deepEqual(Object.keys(labels).sort(), [...keys, 'n'], 'patches without a condition are all kept');
+  const current = `"${status.id}.${status.version}"`;
+  assert.equal((await api('DELETE', '/instances/new', undefined, { 'if-match': current })).statusCode, 204);
+});
+
+test('what cannot be registered is refused, and nothing changes', async (t) => {
+  const test = await build(t);
+  const { api } = test;
+  await api('PUT', '/instances/vm', { bundles: ['web'] });
+  await api('PUT', '/bundles/kube/parts/pod.yaml', 'apiVersion: v1\nkind: Pod\nmetadata: {name: x}\n');
+  const put = (body: unknown, headers: Record<string, string> = {}) => ['PUT', '/instances/vm', body, headers] as const;
+  const spec = (more: object) => put({ bundles: ['db'], ...more });
+  const json = { 'content-type': 'application/json' };
+  const bomb = `bundles: [db]\nvars:\n${Array.from({ length: 9 }, (_, n) => `  a${n}: &a${n} [${Array(9).fill(n === 0 ? 'x' : `*a${n - 1}`)}]\n`).join('')}`;
+  const deep = `{"bundles":["db"],"vars":{"a":${'['.repeat(200_000)}${']'.repeat(200_000)}}}`;
+  await refuses(test, [
+    ['no bundles', put({}), 400, 'bad_request'],
+    ['an unknown field', spec({ bundels: [] }), 400, 'bad_request'],
+    ['bundles as text', put({ bundles: 'db' }), 400, 'bad_request'],
+    ['a bundle as a number', put({ bundles: [1] }), 400, 'bad_request'],
+    ['a label as a number', spec({ labels: { a: 1 } }), 400, 'bad_request'],
+    ['vars as a list', spec({ vars: [] }), 400, 'bad_request'],
+    ['metaData as text', spec({ metaData: 'x' }), 400, 'bad_request'],
+    ['vendorData as an object', spec({ vendorData: {} }), 400, 'bad_request'],
+    ['networkConfig as a number', spec({ networkConfig: 1 }), 400, 'bad_request'],
+    ['secrets', spec({ secrets: { a: 'b' } }), 400, 'bad_request'],
+    ['a policy', spec({ policy: {} }), 400, 'bad_request'],
+    ['a list', put([]), 400, 'bad_request'],
+    ['text', put('"x"', json), 400, 'bad_request'],
+    ['nothing', put(''), 400, 'empty_body'],
+    ['nothing at all', put(undefined), 400, 'empty_body'],
+    ['broken JSON', put('{"bundles": [', json), 400, 'bad_json'],
+    ['broken YAML', put('bundles: [', YAML), 400, 'bad_yaml'],
+    ['two documents', put('bundles: []\n---\nbundles: []\n', YAML), 400, 'bad_yaml'],
+    ['not UTF-8', put(Buffer.from([0x7b, 0xff, 0x7d]), json), 400, 'not_utf8'],
+    ['a form', put('--x--', { 'content-type': 'multipart/form-data; boundary=x' }), 415, 'bad_content_type'],
+    ['a Content-Type that is none', put('{}', { 'content-type': 'nonsense' }), 415, 'bad_content_type'],
+    ['too much', put(Buffer.alloc(1024 * 1024 + 1, ' ')), 413, 'body_too_large'],
+    ['too deep', put(deep, json), 400, 'bad_value'],
+    ['a number that is none', put('{"bundles":["db"],"vars":{"a":1e400}}', json), 400, 'bad_value'],
+    ['.nan', put('bundles: [db]\nvars: {a: .nan}\n', YAML), 400, 'bad_value'],
+    ['half a character', put('{"bundles":["db"],"vendorData":"\\ud800"}', json), 400, 'bad_value'],
+    ['__proto__', put('{"bundles":["db"],"vars":{"__proto__":{"x":1}}}', json), 400, 'unknown_field'],
+    ['a YAML bomb', put(bomb, YAML), 400, 'bad_value'],
+    ['a YAML tag', put('bundles: !secret [db]', YAML), 400, 'bad_yaml'],
+    ['an unknown bundle', put({ bundles: ['none'] }), 422, 'unknown_bundle'],
+    ['an unknown tag', put({ bundles: ['web@none'] }), 422, 'unknown_bundle'],
+    ['an unknown revision', put({ bundles: ['web@9'] }), 422, 'unknown_bundle'],
+    ['revision 0', put({ bundles: ['web@0'] }), 422, 'bad_reference'],
+    ['no reference', put({ bundles: ['Web'] }), 422, 'bad_reference'],
+    ['a reference with a line break', put({ bundles: ['web\r\n'] }), 422, 'bad_reference'],
+    ['an empty reference', put({ bundles: [''] }), 422, 'bad_reference'],
+    ['a long reference', put({ bundles: ['a'.repeat(131)] }), 400, 'bad_request'],
+    ['a bundle twice', put({ bundles: ['web', 'web@1'] }), 422, 'duplicate_bundle'],
+    ['65 bundles', put({ bundles: Array.from({ length: 65 }, (_, n) => `b${n}`) }), 422, 'too_many_bundles'],
+    ['a bad label', spec({ labels: { 'a b': '1' } }), 422, 'bad_label'],
+    ['a label with a line break', spec({ labels: { a: '1\n' } }), 422, 'bad_label'],
+    ['an instance-id that is none', spec({ metaData: { 'instance-id': 'a b' } }), 422, 'bad_meta_data'],
+    ['a hostname that is none', spec({ metaData: { 'local-hostname': 7 } }), 422, 'bad_meta_data'],
+    ['a part nobody takes', put({ bundles: ['kube'] }), 422, 'unhandled_part'],
+    ['a bad name', ['PUT', '/instances/A', { bundles: [] }], 400, 'bad_name'],
+    ['a name of 64', ['PUT', `/instances/${'a'.repeat(64)}`, { bundles: [] }], 400, 'bad_name'],
+    ['a name of 10,000', ['PUT', `/instances/${'a'.repeat(10_000)}`, { bundles: [] }], 400, 'bad_name'],
+    ['a name with a line break', ['PUT', '/instances/a%0d%0ab', { bundles: [] }], 400, 'bad_name'],
+    ['an unknown parameter', ['PUT', '/instances/vm?force=true', { bundles: [] }], 400, 'bad_request'],
+    ['a patch that removes bundles', ['PATCH', '/instances/vm', { bundles: null }], 400, 'bad_request'],
+    ['a patch with an unknown field', ['PATCH', '/instances/vm', { nope: 1 }], 400, 'bad_request'],
+    ['a patch that is a list', ['PATCH', '/instances/vm', []], 400, 'bad_request'],
+    ['a patch to what is not there', ['PATCH', '/instances/none', {}], 404, 'unknown_instance'],
+    ['a patch to an unknown bundle', ['PATCH', '/instances/vm', { bundles: ['none'] }], 422, 'unknown_bundle'],
+    ['a form that is none', ['GET', '/instances/vm/stub?form=x'], 400, 'bad_request'],
+    ['none', ['GET', '/instances/none'], 404, 'unknown_instance'],
+    ['none to delete', ['DELETE', '/instances/none'], 404, 'unknown_instance'],
+    ['eleven labels', ['GET', `/instances?${'label=a&'.repeat(11)}limit=1`], 400, 'bad_request'],
+  ]);
+  const detail = async (...call: Parameters<TestApp['api']>) => (await api(...call)).json().detail;
+  assert.match(await detail(...put({ bundles: ['web', 'none', 'db'] })), /none does not exist/);
+  assert.match(await detail('PATCH', '/instances/vm', { nope: 1 }), /"nope"/);
+  assert.match(await detail(...spec({ bundels: [] })), /"bundels"/);
+  assert.match(await detail(...put({ bundles: ['kube'] })), /pod\.yaml.*text\/x-kube-pod.*part handler/);
+  assert.doesNotMatch(await detail(...put('bundles: !secret [db]', YAML)), /secret/, 'content is never quoted');
+});
