@@ -30,6 +30,8 @@ export async function buildApp(deps: AppDeps): Promise<FastifyInstance> {
     bodyLimit: 64 * 1024,
     // A slow or silent client is cut off; a body of some megabytes on a slow link is not.
     requestTimeout: 300_000,
+    // What comes in by an open connection while the rest is served is served, too.
+    return503OnClosing: false,
     routerOptions: { maxParamLength: 256 },
     frameworkErrors: (error, request, reply) => {
       // No hook runs for these.
@@ -47,7 +49,8 @@ export async function buildApp(deps: AppDeps): Promise<FastifyInstance> {
     ),
   );
   app.addHook('onResponse', logRequest);
-  continueByHand(app);
+  continueWhenRead(app);
+  closeWhenIdle(app);
 
   if (deps.scopes !== 'machines') await documentApi(app);
   await app.register(opsScope, { ready: deps.ready, scopes: deps.scopes });
@@ -99,11 +102,34 @@ async function logRequest(request: FastifyRequest, reply: FastifyReply): Promise
 }
 
 /**
- * Node sends `100 Continue` by itself before anybody looked at the request. Here the api scope sends it, once it knows that it wants
- * the body (api/conditions.ts): 401, 412 and 413 come before a single byte of it.
+ * Node sends `100 Continue` by itself before anybody looked at the request. Here it goes out when the body is begun to be read, so that
+ * 401, 412 and 413 come before a single byte of it.
  */
-function continueByHand(app: FastifyInstance): void {
-  app.server.on('checkContinue', (request, response) => app.server.emit('request', request, response));
+function continueWhenRead(app: FastifyInstance): void {
+  app.server.on('checkContinue', (request, response) => {
+    request.once('resume', () => response.headersSent || response.writeContinue());
+    app.server.emit('request', request, response);
+  });
+}
+
+/**
+ * A server that closes cuts what Node calls idle connections: also those of answers that were ended but are not sent yet, so that a
+ * machine would get half a document (and cloud-init 22.4 would take it). And it waits for connections on which nothing was ever asked
+ * (a balancer's, a browser's). Here all are cut, once no request is under way.
+ */
+function closeWhenIdle(app: FastifyInstance): void {
+  const { server } = app;
+  let underWay = 0;
+  server.on('request', (_request, response) => {
+    underWay++;
+    response.once('close', () => underWay--);
+  });
+  server.closeIdleConnections = () => undefined;
+  app.addHook('preClose', async () => {
+    if (!server.listening) return;
+    const timer = setInterval(() => underWay === 0 && server.closeAllConnections(), 20);
+    server.once('close', () => clearInterval(timer));
+  });
 }
 
 /** Ids that tell requests apart in the log across restarts. */

@@ -25,7 +25,7 @@ export function sendEtag(reply: FastifyReply, etag: string): FastifyReply {
 
 /**
  * Decides what can be decided before a body is asked for: size, a resumed upload, and the conditions, against the entity tag
- * as it is now (the store judges it once more, atomically). Only then does a client that waits get its `100 Continue`.
+ * as it is now (the store judges it once more, atomically). Only then is the body read, and a client that waits told to go on (app.ts).
  */
 export function beforeBody(etagOf?: (request: FastifyRequest) => Promise<string | null>): preParsingAsyncHookHandler {
   return async (request, reply, payload) => {
@@ -45,7 +45,6 @@ export function beforeBody(etagOf?: (request: FastifyRequest) => Promise<string 
       if (request.headers.expect !== undefined) reply.header('connection', 'close');
       throw error;
     }
-    if (request.headers.expect !== undefined) reply.raw.writeContinue();
     return payload;
   };
 }
