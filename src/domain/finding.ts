@@ -1,3 +1,5 @@
+import { BootbundleError } from './errors.ts';
+
 /** One remark of an inspection. It never quotes rendered content: file, line and key names only. */
 export interface Finding {
   severity: 'error' | 'warning';
@@ -11,4 +13,18 @@ export interface Finding {
   column?: number;
   /** A sentence that says what to do. */
   message: string;
+}
+
+/**
+ * Turns error findings into one refusal, which speaks of the first and holds all. `subject` is what they are about, where their part does not say it.
+ * @throws invalid with the code of the first error
+ */
+export function refuseErrors(findings: readonly Finding[], subject?: string): void {
+  const errors = findings.filter(({ severity }) => severity === 'error');
+  const [first] = errors;
+  if (!first) return;
+  const about = [subject, first.part, first.line === undefined ? undefined : `line ${first.line}, column ${first.column}`];
+  const more = errors.length > 1 ? ` (and ${errors.length - 1} more, see findings)` : '';
+  const detail = [...about.filter((each) => each !== undefined), first.message].join(': ');
+  throw new BootbundleError('invalid', first.code, `${detail}${more}`, { findings });
 }
