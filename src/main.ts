@@ -7,11 +7,13 @@ import { type Config, ConfigError } from './config.ts';
 import { openDataDir } from './data-dir.ts';
 import type { Store } from './domain/store.ts';
 import { buildApp } from './http/app.ts';
+import { ensureBuiltIns } from './service/builtin.ts';
 import { createBundleService } from './service/bundles.ts';
 import { createDeliveryService } from './service/deliveries.ts';
 import { createDocumentService } from './service/documents.ts';
 import { createInstanceService } from './service/instances.ts';
 import { type Authenticate, createAuthenticator, createKeyRing, type KeyRing } from './service/keys.ts';
+import { createTimelineService } from './service/timeline.ts';
 import { openStore } from './store/open.ts';
 
 /** A running service. */
@@ -49,6 +51,7 @@ export async function start(config: Config): Promise<Running> {
       throw new ConfigError(
         'BOOTBUNDLE_KEY: this database was made under another key; start with that key (server.key in its data directory)',
       );
+    await ensureBuiltIns(store, Date.now);
     const urls = await listen(config, store, keys, createAuthenticator(admin.token), apps);
     return {
       ...urls,
@@ -96,11 +99,12 @@ export interface Foundation {
 /** Every service, wired; what `buildApp` wants of them. */
 export function buildServices(foundation: Foundation) {
   const { store, clock } = foundation;
-  const documents = createDocumentService(store, foundation.publicUrl);
+  const documents = createDocumentService(foundation);
   return {
     bundles: createBundleService(store, clock),
     instances: createInstanceService({ ...foundation, documents }),
     deliveries: createDeliveryService({ ...foundation, documents }),
+    timeline: createTimelineService(foundation),
     ready: () => store.ping(),
   };
 }
@@ -150,7 +154,12 @@ interface Address {
 
 async function bind(app: FastifyInstance, { host, port }: Address): Promise<void> {
   try {
-    await app.listen({ host, port, listenTextResolver: (address) => `listening at ${address}` });
+    // Fastify would open a second server for the other address of localhost, past what app.ts does for the first.
+    await app.listen({
+      host: host === 'localhost' ? '127.0.0.1' : host,
+      port,
+      listenTextResolver: (address) => `listening at ${address}`,
+    });
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     if (code === undefined) throw error;

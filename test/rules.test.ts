@@ -15,7 +15,8 @@ const IMPORTS: Record<string, readonly string[]> = {
   domain: [],
   inspect: ['domain'],
   render: ['domain'],
-  service: ['domain', 'inspect', 'render'],
+  guest: [],
+  service: ['domain', 'inspect', 'render', 'guest'],
   store: ['domain', 'migrations'],
   // Reading an upload's MIME and media types is inspect's, and so is the wire that brings them.
   http: ['domain', 'inspect', 'service'],
@@ -31,7 +32,7 @@ const DRIVERS: Record<string, readonly string[]> = {
   pg: ['store'],
   fastify: ['http', 'main'],
   'node:http': ['http'],
-  'node:fs': ['config', 'data-dir', 'main', 'store', 'cli'],
+  'node:fs': ['config', 'data-dir', 'main', 'store', 'guest', 'cli'],
 };
 /** What the domain and the pure rooms may take from Node. */
 const PURE = ['domain', 'inspect', 'render'];

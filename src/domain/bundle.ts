@@ -54,6 +54,14 @@ export interface Bundle {
   tags: Record<string, number>;
 }
 
+/** Who writes the revisions of built-in bundles; no token may bear this name. */
+export const BUILT_IN_AUTHOR = 'bootbundle';
+
+/** Whether a bundle is built in: for as long as its newest revision is the product's own. */
+export function isBuiltIn(newest: { author: string }): boolean {
+  return newest.author === BUILT_IN_AUTHOR;
+}
+
 /** Hex SHA-256. */
 export function sha256(bytes: Uint8Array | string): string {
   return createHash('sha256').update(bytes).digest('hex');

@@ -35,6 +35,8 @@ export interface Instance extends InstanceSpec {
   firstDeliveryAt: number | null;
   lastDeliveryAt: number | null;
   deliveryCount: number;
+  /** Reports that were dropped because the instance has as many as it may. */
+  reportsDropped: number;
 }
 
 /** cloud-init's name for the machine: stable for the life of the registration (it keys "once per instance"). */

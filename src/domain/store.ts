@@ -2,6 +2,7 @@ import type { Bundle, Revision, RevisionContent } from './bundle.ts';
 import type { Delivery, DeliveryOutcome, NewDelivery } from './delivery.ts';
 import type { Instance, InstanceSpec } from './instance.ts';
 import type { Reference } from './names.ts';
+import type { ManifestResult, Report, ReportOutcome } from './report.ts';
 
 /** A page of a list: at most `limit` items whose key comes after `after` (null: from the start). */
 export interface Page<Key> {
@@ -15,6 +16,8 @@ export interface BundleSummary {
   revision: number;
   digest: string;
   parts: number;
+  /** Who wrote the newest revision. */
+  author: string;
   updatedAt: number;
   retiredAt: number | null;
 }
@@ -129,7 +132,7 @@ export interface Store {
 
   /**
    * Puts deliveries into the ledger, all or none, and counts them: a `delivered` one counts unless a counted one of the
-   * same instance and address lies less than REPEAT_WINDOW_MS before it. One commit for the whole batch.
+   * same instance and address lies less than REPEAT_WINDOW_MS from it. One commit for the whole batch.
    * @returns the row ids, in the same order
    */
   recordDeliveries(deliveries: readonly NewDelivery[]): Promise<number[]>;
@@ -137,6 +140,16 @@ export interface Store {
   closeDelivery(id: number, outcome: DeliveryOutcome): Promise<void>;
   /** Newest first: `after` is the id of the last one seen. `instance` is a name. */
   listDeliveries(instance: string, page: Page<number>): Promise<Delivery[]>;
+
+  // ---- reports
+
+  /**
+   * Keeps what a machine told us, once (its result has an id), up to `limit` reports per instance: past it the report is dropped and the drop counted.
+   * @throws not_found `unknown_instance`
+   */
+  recordReport(report: { instanceId: string; at: number; manifest: ManifestResult; limit: number }): Promise<ReportOutcome>;
+  /** Newest first: `after` is the id of the last one seen. `instance` is a name. */
+  listReports(instance: string, page: Page<number>): Promise<Report[]>;
 
   // ---- the database itself
 

@@ -54,7 +54,7 @@ export async function buildApp(deps: AppDeps): Promise<FastifyInstance> {
 
   if (deps.scopes !== 'machines') await documentApi(app);
   await app.register(opsScope, { ready: deps.ready, scopes: deps.scopes });
-  if (deps.scopes !== 'operators') await app.register(bootScope, { deliveries: deps.deliveries });
+  if (deps.scopes !== 'operators') await app.register(bootScope, { deliveries: deps.deliveries, timeline: deps.timeline });
   if (deps.scopes !== 'machines') await app.register(apiScope, { ...deps, prefix: '/api/v1' });
   return app;
 }
@@ -73,9 +73,7 @@ function useStrictValidation(app: FastifyInstance): void {
   const coercing = new Ajv({ strict: false, allErrors: false, coerceTypes: 'array' });
   for (const ajv of [strict, coercing]) ajv.addFormat('date-time', true);
   for (const schema of apiSchemas) app.addSchema(schema);
-  app.setValidatorCompiler(({ schema, httpPart }) =>
-    (httpPart === undefined || httpPart === 'body' ? strict : coercing).compile(schema),
-  );
+  app.setValidatorCompiler(({ schema, httpPart }) => (!httpPart || httpPart === 'body' ? strict : coercing).compile(schema));
   // A response schema says what the OpenAPI document promises; a test holds answers against it. It must not drop fields here.
   app.setSerializerCompiler(() => formatJson);
   app.addHook('onRoute', (route) => {

@@ -28,6 +28,8 @@ export interface Target {
   name: string;
   id: string;
   vars: JsonObject;
+  /** Where the machine reports to; the URL is a secret of its own. */
+  reportUrl: string;
 }
 
 export interface RenderedDocument {
@@ -82,7 +84,8 @@ export function renderDocument(
 }
 
 function configPart(target: Target): CompiledPart {
-  const text = `${JSON.stringify({ instance: { name: target.name, id: target.id }, kube: target.vars.kube ?? {} })}\n`;
+  const { name, id, vars, reportUrl } = target;
+  const text = `${JSON.stringify({ instance: { name, id }, kube: vars.kube ?? {}, report: reportUrl })}\n`;
   return compilePart(
     { filename: 'bootbundle-config.json', type: CONFIG_TYPE, merge: null, role: { kind: 'other' }, origin: 'bootbundle' },
     Buffer.from(text),
@@ -143,7 +146,9 @@ function findUnhandled(
     if (takenTypes.has(type) || takenBy.has(type)) continue;
     const findIt = unreadable
       ? 'unless the part handler takes it after all'
-      : `add a part handler whose list_types names ${type}`;
+      : type.startsWith('text/x-kube-')
+        ? 'add the bundle kube, whose part handler does'
+        : `add a part handler whose list_types names ${type}`;
     findings.push({
       severity: unreadable ? 'warning' : 'error',
       code: 'unhandled_part',

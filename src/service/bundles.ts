@@ -9,13 +9,14 @@ import {
   sha256,
 } from '../domain/bundle.ts';
 import { BootbundleError, conflict, invalid, notFound, tooLarge } from '../domain/errors.ts';
-import type { Finding } from '../domain/finding.ts';
+import { type Finding, refuseErrors } from '../domain/finding.ts';
 import type { JsonObject } from '../domain/json.ts';
 import { LIMITS } from '../domain/limits.ts';
 import { checkName, checkPartName } from '../domain/names.ts';
 import { checkPreconditions, type Preconditions } from '../domain/precondition.ts';
 import type { BundleSummary, BundleUse, Page, Store } from '../domain/store.ts';
 import type { BundleUpload, PartUpload } from '../domain/upload.ts';
+import { inspectManifest } from '../inspect/kube.ts';
 import { checkMerge, mergeFindings } from '../inspect/merge.ts';
 import { sniff } from '../inspect/sniff.ts';
 import type { Actor } from './keys.ts';
@@ -245,7 +246,11 @@ function buildPart(sent: PartUpload, before: Part | undefined): { part: Part; fi
   if (sent.template)
     throw invalid('template_unsupported', 'templates are not served yet: leave template out, the part is sent as it is');
   const saidBefore = before?.typeSaid ? before.type : null;
-  const { type, typeSaid, findings } = sniff(sent.filename, sent.body, sent.type === undefined ? saidBefore : sent.type);
+  const {
+    type,
+    typeSaid,
+    findings: remarks,
+  } = sniff(sent.filename, sent.body, sent.type === undefined ? saidBefore : sent.type);
   const merge = sent.merge === undefined ? (before?.merge ?? null) : sent.merge === null ? null : checkMerge(sent.merge);
   const part = {
     filename: sent.filename,
@@ -256,7 +261,13 @@ function buildPart(sent: PartUpload, before: Part | undefined): { part: Part; fi
     size: sent.body.length,
     sha256: sha256(sent.body),
   };
-  return { part, findings: merge === null ? findings : [...findings, ...mergeFindings(sent.filename, merge)] };
+  const findings = [
+    ...remarks,
+    ...(merge === null ? [] : mergeFindings(sent.filename, merge)),
+    ...inspectManifest(sent.filename, type, sent.body),
+  ];
+  refuseErrors(findings);
+  return { part, findings };
 }
 
 function checkSize({ parts }: RevisionContent): void {

@@ -1,6 +1,6 @@
 import { LRUCache } from 'lru-cache';
 import { type Part, sha256 } from '../domain/bundle.ts';
-import { BootbundleError, invalid, unavailable } from '../domain/errors.ts';
+import { invalid, unavailable } from '../domain/errors.ts';
 import type { Finding } from '../domain/finding.ts';
 import type { Instance } from '../domain/instance.ts';
 import { LIMITS } from '../domain/limits.ts';
@@ -12,6 +12,7 @@ import { handlerTypes } from '../inspect/part-handler.ts';
 import { matchPrefix } from '../inspect/sniff.ts';
 import { CLOUD_INIT_TYPES } from '../inspect/types.ts';
 import { type CompiledPart, compilePart, keepsGivenOrder, type PartRole, renderDocument } from '../render/document.ts';
+import type { KeyRing } from './keys.ts';
 
 /** The rendered multipart of one instance at one moment. */
 export interface Document {
@@ -23,23 +24,34 @@ export interface Document {
   revisions: string[];
 }
 
+/** What of an instance its document depends on. */
+export type DocumentOwner = Pick<Instance, 'id' | 'name' | 'generations' | 'bundles' | 'vars'>;
+
 export interface DocumentService {
   /**
    * Renders what a machine would get now.
    * @throws invalid `unknown_bundle` naming references that mean nothing; unavailable when a stored body is missing
    */
-  render(instance: Pick<Instance, 'id' | 'name' | 'bundles' | 'vars'>): Promise<Document>;
+  render(instance: DocumentOwner): Promise<Document>;
   /**
    * Renders and inspects it: what cloud-init would pass over or refuse is a finding. A document past the limit is
    * an error finding `document_too_large`.
    */
-  inspect(instance: Pick<Instance, 'id' | 'name' | 'bundles' | 'vars'>): Promise<{ document: Document; findings: Finding[] }>;
+  inspect(instance: DocumentOwner): Promise<{ document: Document; findings: Finding[] }>;
 }
 
 /** Memory for compiled revisions; they never change, so they may stay for ever. */
 const CACHE_BYTES = 64 * 1024 * 1024;
 
-export function createDocumentService(store: Store, publicUrl: string): DocumentService {
+export function createDocumentService({
+  store,
+  keys,
+  publicUrl,
+}: {
+  store: Store;
+  keys: KeyRing;
+  publicUrl: string;
+}): DocumentService {
   const rules = { takenTypes: CLOUD_INIT_TYPES, includeRoots: [`${publicUrl}/i/`, `${publicUrl}/s/`] };
 
   const compiled = new LRUCache<string, CompiledPart[]>({
@@ -56,6 +68,9 @@ export function createDocumentService(store: Store, publicUrl: string): Document
     lost.set(key, findings);
     return findings;
   }
+
+  const draw = (parts: readonly CompiledPart[], instance: DocumentOwner) =>
+    renderDocument(parts, { ...instance, reportUrl: `${publicUrl}/r/${keys.capability('report', instance)}` }, rules);
 
   async function load(instance: Pick<Instance, 'bundles'>): Promise<{ parts: CompiledPart[]; revisions: string[] }> {
     const references = instance.bundles.map(parseReference);
@@ -80,13 +95,13 @@ export function createDocumentService(store: Store, publicUrl: string): Document
   return {
     async render(instance) {
       const { parts, revisions } = await load(instance);
-      const { bytes, parts: sent } = renderDocument(parts, instance, rules);
+      const { bytes, parts: sent } = draw(parts, instance);
       return { bytes, digest: sha256(bytes), parts: sent, revisions };
     },
 
     async inspect(instance) {
       const { parts, revisions } = await load(instance);
-      const { bytes, parts: sent, findings } = renderDocument(parts, instance, rules);
+      const { bytes, parts: sent, findings } = draw(parts, instance);
       const document = { bytes, digest: sha256(bytes), parts: sent, revisions };
       findings.push(...mergeFindings(parts, revisions));
       if (bytes.length > LIMITS.documentBytes)
@@ -162,15 +177,4 @@ function configSources(parts: readonly CompiledPart[]): ConfigSource[] {
           : Buffer.from(body.bytes.toString('latin1'), 'base64').toString('utf8'),
       statesRule: merge !== null || (role.kind === 'config' && role.statesRule),
     }));
-}
-
-/** Turns error findings into one refusal. */
-export function refuseErrors(findings: readonly Finding[], what: string): void {
-  const errors = findings.filter(({ severity }) => severity === 'error');
-  const [first] = errors;
-  if (!first) return;
-  const more = errors.length > 1 ? ` (and ${errors.length - 1} more, see findings)` : '';
-  throw new BootbundleError('invalid', first.code, `${what}: ${first.part ? `${first.part}: ` : ''}${first.message}${more}`, {
-    findings,
-  });
 }

@@ -1,13 +1,13 @@
 import { scheduler } from 'node:timers/promises';
 import { BootbundleError, conflict, invalid, malformed, notFound, tooLarge } from '../domain/errors.ts';
-import type { Finding } from '../domain/finding.ts';
+import { type Finding, refuseErrors } from '../domain/finding.ts';
 import type { Instance, InstanceSpec } from '../domain/instance.ts';
 import { canonicalJson, type Json, type JsonObject } from '../domain/json.ts';
 import { LIMITS } from '../domain/limits.ts';
 import { checkName, parseReference } from '../domain/names.ts';
 import { checkPreconditions, type Preconditions } from '../domain/precondition.ts';
 import type { InstanceFilter, InstanceWrite, Page, Store } from '../domain/store.ts';
-import { type Document, type DocumentService, refuseErrors } from './documents.ts';
+import type { Document, DocumentService } from './documents.ts';
 import type { KeyRing } from './keys.ts';
 
 export type StubForm = 'include-once' | 'include' | 'nocloud' | 'base64';
@@ -64,6 +64,7 @@ export interface InstanceService {
 
 /** How many documents are looked at before boot fetches get their turn. */
 const SLICE = 20;
+const FIRST_GENERATIONS = { include: 0, seed: 0, report: 0 };
 /** How often a PATCH is computed anew because somebody else was quicker. */
 const ATTEMPTS = 20;
 
@@ -137,7 +138,7 @@ export function createInstanceService(deps: {
       if (index % SLICE === SLICE - 1) await scheduler.yield();
       checkSpec(spec);
       const freshId = deps.freshId();
-      const { findings } = await documents.inspect({ id: freshId, name, bundles: spec.bundles, vars: spec.vars });
+      const { findings } = await documents.inspect({ ...spec, id: freshId, name, generations: FIRST_GENERATIONS });
       refuseErrors(findings, name);
       writes.push({ name, spec, freshId, expect });
     }
@@ -160,11 +161,11 @@ export function createInstanceService(deps: {
         const blank = {
           id: freshId,
           version: 0,
-          generations: { include: 0, seed: 0, report: 0 },
+          generations: FIRST_GENERATIONS,
           createdAt: at,
           updatedAt: at,
         };
-        const base = before ?? { ...blank, firstDeliveryAt: null, lastDeliveryAt: null, deliveryCount: 0 };
+        const base = before ?? { ...blank, firstDeliveryAt: null, lastDeliveryAt: null, deliveryCount: 0, reportsDropped: 0 };
         const changed = !alive || canonicalJson(specOf(before) as unknown as Json) !== canonicalJson(spec as unknown as Json);
         const version = base.version + (changed ? 1 : 0);
         return { instance: { ...base, ...spec, name, version, retiredAt: null }, created: !alive, changed };

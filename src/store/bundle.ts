@@ -88,7 +88,7 @@ export function bundleStore(database: Database): BundleStore {
           .where('bundle.retired_at', retired ? 'is not' : 'is', null)
           .$if(after !== null, (query) => query.where('bundle.name', '>', plain(after ?? '')))
           .select(['bundle.name', 'bundle.latest', 'bundle.retired_at'])
-          .select(['revision.digest', 'revision.part_count', 'revision.created_at'])
+          .select(['revision.digest', 'revision.part_count', 'revision.created_at', 'revision.author'])
           .orderBy('bundle.name')
           .limit(limit)
           .execute();
@@ -97,6 +97,7 @@ export function bundleStore(database: Database): BundleStore {
           revision: row.latest,
           digest: row.digest,
           parts: row.part_count,
+          author: row.author,
           updatedAt: row.created_at,
           retiredAt: row.retired_at,
         }));

@@ -36,6 +36,7 @@ export interface Schema {
     counted: number;
     outcome: string;
   };
+  report: { id: Generated<number>; instance: string; at: number; kind: string; key: string; body: string };
 }
 
 export interface InstanceRow {
@@ -58,6 +59,7 @@ export interface InstanceRow {
   first_delivery_at: number | null;
   last_delivery_at: number | null;
   delivery_count: number;
+  reports_dropped: number;
 }
 
 /**

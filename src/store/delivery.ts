@@ -18,7 +18,7 @@ export function deliveryStore(database: Database): DeliveryStore {
       const ids = [...new Set(rows.map(({ instanceId }) => instanceId))];
       const times = deliveries.map(({ at }) => at);
       const from = Math.min(...times) - REPEAT_WINDOW_MS;
-      const until = Math.max(...times);
+      const until = Math.max(...times) + REPEAT_WINDOW_MS;
 
       return database.write(async (db) => {
         const instances = new Map<string, Tally>();
@@ -41,7 +41,7 @@ export function deliveryStore(database: Database): DeliveryStore {
               .where('instance', 'in', some)
               .where('address', 'in', someAddresses)
               .where('at', '>', from)
-              .where('at', '<=', until)
+              .where('at', '<', until)
               .where('counted', '=', 1)
               .execute();
             for (const { instance, address, at } of found) {
@@ -145,10 +145,13 @@ function remember(tally: Tally, address: string, at: number) {
   tally.counted.set(address, [...(tally.counted.get(address) ?? []), at]);
 }
 
-/** Counts a delivery unless it is a repeat; see {@link REPEAT_WINDOW_MS}. */
+/**
+ * Counts a delivery unless it is a repeat; see {@link REPEAT_WINDOW_MS}. On either side of a counted one: what one replica stamped a moment earlier
+ * may be written a moment later.
+ */
 function count(tally: Tally, { at, address, outcome }: { at: number; address: string; outcome: string }): boolean {
   if (outcome !== 'delivered') return false;
-  const repeat = tally.counted.get(address)?.some((earlier) => earlier <= at && at - earlier < REPEAT_WINDOW_MS);
+  const repeat = tally.counted.get(address)?.some((other) => Math.abs(at - other) < REPEAT_WINDOW_MS);
   if (repeat) return false;
   remember(tally, address, at);
   tally.first_delivery_at = Math.min(tally.first_delivery_at ?? at, at);

@@ -137,6 +137,7 @@ function decide(item: Prepared, before: InstanceRow | undefined, at: number): Ou
     first_delivery_at: null,
     last_delivery_at: null,
     delivery_count: 0,
+    reports_dropped: 0,
   };
   const row: InstanceRow = {
     ...base,
@@ -155,6 +156,7 @@ function decide(item: Prepared, before: InstanceRow | undefined, at: number): Ou
     row.first_delivery_at = null;
     row.last_delivery_at = null;
     row.delivery_count = 0;
+    row.reports_dropped = 0;
   }
   return { ...item, row, created: !alive, changed: true };
 }
@@ -214,6 +216,7 @@ async function save(db: Kysely<Schema>, outcomes: readonly Outcome[]) {
           first_delivery_at: ref('excluded.first_delivery_at'),
           last_delivery_at: ref('excluded.last_delivery_at'),
           delivery_count: ref('excluded.delivery_count'),
+          reports_dropped: ref('excluded.reports_dropped'),
         })),
       )
       .execute();
@@ -291,6 +294,7 @@ function toInstance(row: Selectable<InstanceRow>): Instance {
     firstDeliveryAt: row.first_delivery_at,
     lastDeliveryAt: row.last_delivery_at,
     deliveryCount: row.delivery_count,
+    reportsDropped: row.reports_dropped,
   };
 }
 

@@ -5,6 +5,7 @@ import type { Database } from './database.ts';
 import { deliveryStore } from './delivery.ts';
 import { instanceStore } from './instance.ts';
 import { migrate } from './migrate.ts';
+import { reportStore } from './report.ts';
 
 /** Where the database is: a `postgres://…` URL, or an SQLite file (`:memory:` for one that is gone when closed). */
 export type StoreLocation = { url: string; file?: undefined } | { file: string; url?: undefined };
@@ -37,6 +38,7 @@ export function createStore(database: Database): Store {
     ...bundleStore(database),
     ...instanceStore(database),
     ...deliveryStore(database),
+    ...reportStore(database),
 
     claimKey: (checks) =>
       database.write(async (db) => {

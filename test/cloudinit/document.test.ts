@@ -17,7 +17,10 @@ describe('a rendered document in the real cloud-init', { skip: skipWithout(cloud
 
   const consume = (parts: CompiledPart[]) => {
     const rules = { takenTypes: new Set(['text/cloud-config', 'text/part-handler']), includeRoots: [] };
-    return driver.consume(renderDocument(parts, { name: 'node', id: '0123456789abcdef', vars: {} }, rules).bytes);
+    return driver.consume(
+      renderDocument(parts, { name: 'node', id: '0123456789abcdef', vars: {}, reportUrl: 'http://192.0.2.10:8080/r/x' }, rules)
+        .bytes,
+    );
   };
   const part = (
     filename: string,

@@ -14,7 +14,7 @@ import {
   type Target,
 } from '../../src/render/document.ts';
 
-const TARGET: Target = { name: 'node-1', id: '0123456789abcdef', vars: {} };
+const TARGET: Target = { name: 'node-1', id: '0123456789abcdef', vars: {}, reportUrl: 'http://192.0.2.10:8080/r/x' };
 const RULES = {
   takenTypes: new Set(['text/cloud-config', 'text/jinja2', 'text/part-handler', 'text/x-include-url', 'text/x-shellscript']),
   includeRoots: ['http://192.0.2.10:8080/i/', 'http://192.0.2.10:8080/s/'],
@@ -84,9 +84,10 @@ test('the config part tells the machine and its vars.kube, and no other variable
     return JSON.parse(Buffer.from(parseMime(bytes).children[1]?.body() ?? []).toString());
   };
   const instance = { name: 'node-1', id: '0123456789abcdef' };
-  assert.deepEqual(bodyFor({}), { instance, kube: {} });
-  assert.deepEqual(bodyFor({ kube: { master: 'é"\n' }, password: 'x' }), { instance, kube: { master: 'é"\n' } });
-  assert.deepEqual(bodyFor({ kube: false }), { instance, kube: false });
+  const report = TARGET.reportUrl;
+  assert.deepEqual(bodyFor({}), { instance, kube: {}, report });
+  assert.deepEqual(bodyFor({ kube: { master: 'é"\n' }, password: 'x' }), { instance, kube: { master: 'é"\n' }, report });
+  assert.deepEqual(bodyFor({ kube: false }), { instance, kube: false, report });
 });
 
 test('numbers have two digits up to 99 parts and three from 100', () => {
@@ -172,7 +173,9 @@ test('the option of a part that is no cloud-config is sent and turns nothing aro
 test('a part that nobody takes is an error that says what to add', () => {
   const [finding] = render([pod('db.pod'), script('a.sh')]).findings;
   assert.deepEqual([finding?.severity, finding?.code, finding?.part], ['error', 'unhandled_part', 'web@1/db.pod']);
-  assert.match(finding?.message ?? '', /add a part handler whose list_types names text\/x-kube-pod/);
+  assert.match(finding?.message ?? '', /add the bundle kube/);
+  const [other] = render([part('x', 'text/x-mine')]).findings;
+  assert.match(other?.message ?? '', /add a part handler whose list_types names text\/x-mine/);
   assert.deepEqual(findings([handler('h.py', ['text/x-kube-service']), pod('db.pod')]), [
     ['error', 'unhandled_part', 'web@1/db.pod'],
   ]);

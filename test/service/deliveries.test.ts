@@ -46,7 +46,7 @@ async function bench(
   const trouble: string[] = [];
   const deliveries = createDeliveryService({
     store: watched,
-    documents: createDocumentService(watched, 'http://192.0.2.10:8080'),
+    documents: createDocumentService({ store: watched, keys, publicUrl: 'http://192.0.2.10:8080' }),
     keys,
     clock: () => 1000,
     onTrouble: (_, what) => trouble.push(what),

@@ -2,17 +2,20 @@ import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
 import { sha256 } from '../../src/domain/bundle.ts';
 import { BootbundleError } from '../../src/domain/errors.ts';
-import type { Finding } from '../../src/domain/finding.ts';
+import { type Finding, refuseErrors } from '../../src/domain/finding.ts';
 import { LIMITS } from '../../src/domain/limits.ts';
 import type { Store } from '../../src/domain/store.ts';
 import type { PartUpload } from '../../src/domain/upload.ts';
 import { parseMime } from '../../src/inspect/mime.ts';
 import { GIVEN_RULE, REVERSE_RULE } from '../../src/render/document.ts';
 import { createBundleService } from '../../src/service/bundles.ts';
-import { createDocumentService, type DocumentService, refuseErrors } from '../../src/service/documents.ts';
+import { createDocumentService, type DocumentService } from '../../src/service/documents.ts';
+import { createKeyRing } from '../../src/service/keys.ts';
 import { openStore } from '../../src/store/open.ts';
 
 const URL_SPACE = 'http://192.0.2.10:8080';
+const KEYS = createKeyRing([Buffer.alloc(32, 1)]);
+const MACHINE = { id: '0123456789abcdef', name: 'node-1', generations: { include: 0, seed: 0, report: 0 }, vars: {} };
 const HANDLER = (types: string) =>
   `#part-handler\ndef list_types():\n    return ${types}\ndef handle_part(d, c, f, p):\n    pass\n`;
 const POD = 'apiVersion: v1\nkind: Pod\n';
@@ -30,8 +33,8 @@ async function bench(t: TestContext, around: (store: Store) => Partial<Store> = 
   const store = await openStore({ file: ':memory:' });
   t.after(() => store.close());
   const bundles = createBundleService(store, () => 1);
-  const documents = createDocumentService({ ...store, ...around(store) }, URL_SPACE);
-  const machine = (references: string[]) => ({ id: '0123456789abcdef', name: 'node-1', bundles: references, vars: {} });
+  const documents = createDocumentService({ store: { ...store, ...around(store) }, keys: KEYS, publicUrl: URL_SPACE });
+  const machine = (references: string[]) => ({ ...MACHINE, bundles: references });
   return {
     store,
     async put(bundle, parts) {
@@ -91,8 +94,8 @@ test('what is cached gives the same bytes as what is not, and reads no body agai
   assert.deepEqual(await render('a'), first);
   assert.deepEqual((await inspect('a')).document, first);
   assert.equal(bodies, 2);
-  const fresh = createDocumentService(store, URL_SPACE);
-  assert.deepEqual(await fresh.render({ id: '0123456789abcdef', name: 'node-1', bundles: ['a'], vars: {} }), first);
+  const fresh = createDocumentService({ store, keys: KEYS, publicUrl: URL_SPACE });
+  assert.deepEqual(await fresh.render({ ...MACHINE, bundles: ['a'] }), first);
 });
 
 test('many fetches at once of what is not cached yet compile it once', async (t) => {

@@ -7,6 +7,7 @@ import { type NewDelivery, REPEAT_WINDOW_MS } from '../../src/domain/delivery.ts
 import { BootbundleError, type ErrorKind } from '../../src/domain/errors.ts';
 import { cloudInitInstanceId, type Instance, type InstanceSpec } from '../../src/domain/instance.ts';
 import { parseReference } from '../../src/domain/names.ts';
+import type { ManifestResult } from '../../src/domain/report.ts';
 import type { InstanceWrite, Page, Store } from '../../src/domain/store.ts';
 import type { Database } from '../../src/store/database.ts';
 import { migrate } from '../../src/store/migrate.ts';
@@ -133,7 +134,7 @@ export function conformance(name: string, makeStore: MakeStore) {
       }
       assert.deepEqual(seen, BYTEWISE);
       assert.deepEqual(await store.listBundles({ after: 'ab', limit: 9 }, { retired: false }), [
-        { name: 'b', revision: 2, digest: revision.digest, parts: 2, updatedAt: START + 5, retiredAt: null },
+        { name: 'b', revision: 2, digest: revision.digest, parts: 2, author: 'ann', updatedAt: START + 5, retiredAt: null },
       ]);
     });
 
@@ -330,6 +331,7 @@ export function conformance(name: string, makeStore: MakeStore) {
         firstDeliveryAt: null,
         lastDeliveryAt: null,
         deliveryCount: 0,
+        reportsDropped: 0,
       };
       assert.deepEqual(written, { instance: expected, created: true, changed: true });
       assert.deepEqual(await store.findInstance('vm'), expected);
@@ -763,6 +765,79 @@ export function conformance(name: string, makeStore: MakeStore) {
       assert.deepEqual(
         [...first, ...second].map(({ id }) => id),
         [ids[3], ids[2], ids[0]],
+      );
+    });
+  });
+
+  describe(`${name}: reports`, () => {
+    const manifest = (id: string): ManifestResult => ({
+      id,
+      file: '03-db.yaml',
+      part: '03-db.yaml',
+      sha256: 'a'.repeat(64),
+      status: 'failed',
+      attempts: 2,
+      client: 'kubectl',
+      clientVersion: 'v1.30.1',
+      output: 'a\0ü✓\ud800\n',
+      at: START + 5,
+    });
+    const report = (instance: Instance, id: string, limit = 10) => ({
+      instanceId: instance.id,
+      at: START,
+      manifest: manifest(id),
+      limit,
+    });
+
+    contract('recordReport keeps a report whole, and one that is sent twice once', async (store) => {
+      const [vm, other] = [await registered(store, 'vm'), await registered(store, 'other')];
+      const long = 'x'.repeat(5000);
+      for (const id of ['a', 'a\0', long]) {
+        assert.equal(await store.recordReport(report(vm, id)), 'stored');
+        assert.equal(await store.recordReport(report(vm, id)), 'repeated');
+      }
+      assert.equal(await store.recordReport(report(other, 'a')), 'stored');
+      const kept = await store.listReports('vm', ALL);
+      assert.deepEqual(
+        kept.map(({ instance, at, manifest }) => ({ instance, at, manifest })),
+        [long, 'a\0', 'a'].map((id) => ({ instance: 'vm', at: START, manifest: manifest(id) })),
+      );
+    });
+
+    contract('of the same report sent many times at once one is kept', async (store) => {
+      const vm = await registered(store, 'vm');
+      const outcomes = await Promise.all(Array.from({ length: 6 }, () => store.recordReport(report(vm, 'a'))));
+      assert.deepEqual(outcomes.sort(), ['repeated', 'repeated', 'repeated', 'repeated', 'repeated', 'stored']);
+    });
+
+    contract('past the limit a report is dropped, and the drop counted, for that instance only', async (store) => {
+      const [vm, other] = [await registered(store, 'vm'), await registered(store, 'other')];
+      for (const [id, outcome] of [
+        ['a', 'stored'],
+        ['b', 'stored'],
+        ['c', 'dropped'],
+        ['a', 'repeated'],
+        ['d', 'dropped'],
+      ] as const)
+        assert.equal(await store.recordReport(report(vm, id, 2)), outcome);
+      assert.equal((await store.findInstance('vm'))?.reportsDropped, 2);
+      assert.equal(await store.recordReport(report(other, 'a', 2)), 'stored');
+      assert.equal((await store.findInstance('other'))?.reportsDropped, 0);
+    });
+
+    contract('recordReport refuses an id nobody has', async (store) => {
+      const vm = await registered(store, 'vm');
+      await refused(store.recordReport(report({ ...vm, id: 'f'.repeat(16) }, 'a')), 'not_found', 'unknown_instance');
+    });
+
+    contract('listReports goes from the newest, page by page', async (store) => {
+      const vm = await registered(store, 'vm');
+      for (const id of ['a', 'b', 'c']) await store.recordReport(report(vm, id));
+      const first = await store.listReports('vm', { after: null, limit: 2 });
+      const second = await store.listReports('vm', { after: first.at(-1)?.id ?? null, limit: 2 });
+      assert.deepEqual(
+        [...first, ...second].map(({ manifest }) => manifest.id),
+        ['c', 'b', 'a'],
       );
     });
   });

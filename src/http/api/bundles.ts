@@ -1,6 +1,6 @@
 import { type FastifyPluginAsyncTypebox, type Static, Type } from '@fastify/type-provider-typebox';
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import type { Part, Revision } from '../../domain/bundle.ts';
+import { isBuiltIn, type Part, type Revision } from '../../domain/bundle.ts';
 import { malformed } from '../../domain/errors.ts';
 import { LIMITS } from '../../domain/limits.ts';
 import type { PartUpload } from '../../domain/upload.ts';
@@ -28,6 +28,10 @@ import {
   Time,
 } from './schemas.ts';
 import { isoTime, sendColumns } from './text.ts';
+
+const BuiltIn = Type.Boolean({
+  description: 'The product’s own, which an upgrade may change; false once an operator changed it',
+});
 
 const PartView = Type.Object(
   {
@@ -58,6 +62,7 @@ const BundleView = Type.Object(
       createdAt: Time,
       updatedAt: Time,
       author: Type.String(),
+      builtIn: BuiltIn,
       followers: Type.Integer({ description: 'Instances whose document changes with the next revision' }),
       usedBy: Type.Array(Type.Object({ instance: Name('instance'), reference: Type.String({ examples: ['web@stable'] }) }), {
         description: 'Who refers to it (the first 100)',
@@ -192,6 +197,7 @@ export const bundleRoutes: FastifyPluginAsyncTypebox<{ bundles: BundleService }>
                   revision: Type.Integer(),
                   digest: Sha256,
                   parts: Type.Integer(),
+                  builtIn: BuiltIn,
                   updatedAt: Time,
                   retiredAt: Nullable(Time),
                 }),
@@ -206,16 +212,24 @@ export const bundleRoutes: FastifyPluginAsyncTypebox<{ bundles: BundleService }>
     async (request, reply) => {
       const { limit = LIMITS.pageDefault, after = null, retired = false, format } = request.query;
       const found = await bundles.list({ after, limit }, { retired });
-      const items = found.map((item) => ({
+      const items = found.map(({ author, ...item }) => ({
         ...item,
+        builtIn: isBuiltIn({ author }),
         updatedAt: isoTime(item.updatedAt),
         retiredAt: item.retiredAt === null ? null : isoTime(item.retiredAt),
       }));
       if (format === 'text')
         return sendColumns(
           reply,
-          ['NAME', 'REVISION', 'PARTS', 'UPDATED', 'DIGEST'],
-          items.map((item) => [item.name, item.revision, item.parts, item.updatedAt, item.digest.slice(0, 12)]),
+          ['NAME', 'REVISION', 'PARTS', 'BUILT-IN', 'UPDATED', 'DIGEST'],
+          items.map((item) => [
+            item.name,
+            item.revision,
+            item.parts,
+            item.builtIn ? 'yes' : '',
+            item.updatedAt,
+            item.digest.slice(0, 12),
+          ]),
         );
       return reply.send({ items, next: items.length === limit ? (items.at(-1)?.name ?? null) : null });
     },
@@ -261,6 +275,7 @@ export const bundleRoutes: FastifyPluginAsyncTypebox<{ bundles: BundleService }>
           createdAt: isoTime(bundle.createdAt),
           updatedAt: isoTime(latest.createdAt),
           author: latest.author,
+          builtIn: isBuiltIn(latest),
           followers: uses.filter(({ reference }) => reference === bundle.name).length,
           usedBy: uses,
         },
@@ -305,7 +320,7 @@ export const bundleRoutes: FastifyPluginAsyncTypebox<{ bundles: BundleService }>
         const body = Buffer.isBuffer(request.body) ? request.body : Buffer.alloc(0);
         const upload = await readBundleUpload(request.headers['content-type'], body);
         const written = await write(request.params.bundle, upload, writeOptions(request, request.query));
-        return sendBundle(reply, written);
+        return sendBundle(reply, written, request.query);
       },
     });
 
@@ -394,7 +409,8 @@ export const bundleRoutes: FastifyPluginAsyncTypebox<{ bundles: BundleService }>
         writeOptions(request, request.query),
       );
       sendEtag(reply, part.sha256);
-      if (partCreated && changed) reply.code(201).header('location', `/api/v1/bundles/${bundle.name}/parts/${part.filename}`);
+      if (partCreated && changed && !request.query.dryRun)
+        reply.code(201).header('location', `/api/v1/bundles/${bundle.name}/parts/${part.filename}`);
       return reply.send({ bundle: bundle.name, revision: bundle.latest.number, changed, ...viewPart(part), findings });
     },
   );
@@ -442,7 +458,7 @@ export const bundleRoutes: FastifyPluginAsyncTypebox<{ bundles: BundleService }>
     },
     async (request, reply) => {
       const { bundle, file } = request.params;
-      return sendBundle(reply, await bundles.deletePart(bundle, file, writeOptions(request, request.query)));
+      return sendBundle(reply, await bundles.deletePart(bundle, file, writeOptions(request, request.query)), request.query);
     },
   );
 
@@ -552,6 +568,7 @@ export const bundleRoutes: FastifyPluginAsyncTypebox<{ bundles: BundleService }>
   app.delete(
     '/bundles/:bundle/tags/:tag',
     {
+      preParsing: beforeBody(),
       schema: {
         operationId: 'deleteTag',
         summary: 'Remove a tag nobody follows',
@@ -608,8 +625,12 @@ function sendParts(reply: FastifyReply, parts: readonly Part[]): FastifyReply {
   );
 }
 
-function sendBundle(reply: FastifyReply, { bundle, created, changed, findings }: BundleWritten): FastifyReply {
+function sendBundle(
+  reply: FastifyReply,
+  { bundle, created, changed, findings }: BundleWritten,
+  { dryRun = false }: { dryRun?: boolean },
+): FastifyReply {
   sendEtag(reply, bundle.latest.digest);
-  if (created) reply.code(201).header('location', `/api/v1/bundles/${bundle.name}`);
+  if (created && !dryRun) reply.code(201).header('location', `/api/v1/bundles/${bundle.name}`);
   return reply.send({ name: bundle.name, ...viewContent(bundle.latest), tags: bundle.tags, changed, findings });
 }

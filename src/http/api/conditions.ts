@@ -38,8 +38,10 @@ export function beforeBody(etagOf?: (request: FastifyRequest) => Promise<string 
           `the body has ${request.headers['content-length']} bytes; this URL takes at most ${request.routeOptions.bodyLimit}`,
         );
       const conditions = preconditionsOf(request);
-      if (etagOf && (conditions.ifMatch !== undefined || conditions.ifNoneMatch !== undefined))
+      if (conditions.ifMatch !== undefined || conditions.ifNoneMatch !== undefined) {
+        if (!etagOf) throw malformed('no_conditions', 'this URL has no entity tag: leave out If-Match and If-None-Match');
         checkPreconditions(await etagOf(request), conditions);
+      }
     } catch (error) {
       // A client that was told not to send the body leaves the connection in an unknown state.
       if (request.headers.expect !== undefined) reply.header('connection', 'close');

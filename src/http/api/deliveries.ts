@@ -1,4 +1,5 @@
 import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typebox';
+import type { Delivery } from '../../domain/delivery.ts';
 import { LIMITS } from '../../domain/limits.ts';
 import type { DeliveryService } from '../../service/deliveries.ts';
 import { Format, Limit, Name, Nullable, orText, PathName, problems, Sha256, Time } from './schemas.ts';
@@ -55,7 +56,7 @@ export const deliveryRoutes: FastifyPluginAsyncTypebox<{ deliveries: DeliverySer
     async (request, reply) => {
       const { limit = LIMITS.pageDefault, after = null, format } = request.query;
       const found = await deliveries.list(request.params.instance, { after, limit });
-      const items = found.map((delivery) => ({ ...delivery, at: isoTime(delivery.at) }));
+      const items = found.map(viewDelivery);
       if (format === 'text')
         return sendColumns(
           reply,
@@ -76,3 +77,7 @@ export const deliveryRoutes: FastifyPluginAsyncTypebox<{ deliveries: DeliverySer
     },
   );
 };
+
+export function viewDelivery(delivery: Delivery) {
+  return { ...delivery, at: isoTime(delivery.at) };
+}

@@ -4,12 +4,14 @@ import type { BundleService } from '../../service/bundles.ts';
 import type { DeliveryService } from '../../service/deliveries.ts';
 import type { InstanceService } from '../../service/instances.ts';
 import type { Actor, Authenticate } from '../../service/keys.ts';
+import type { TimelineService } from '../../service/timeline.ts';
 import { tokenOf } from '../auth.ts';
 import { sendProblem } from '../errors.ts';
 import { bundleRoutes, bundleSchemas } from './bundles.ts';
 import { deliveryRoutes, deliverySchemas } from './deliveries.ts';
 import { instanceRoutes, instanceSchemas } from './instances.ts';
 import { Finding, Problem } from './schemas.ts';
+import { timelineRoutes, timelineSchemas } from './timeline.ts';
 
 declare module 'fastify' {
   interface FastifyRequest {
@@ -23,13 +25,14 @@ export interface ApiServices {
   bundles: BundleService;
   instances: InstanceService;
   deliveries: DeliveryService;
+  timeline: TimelineService;
 }
 
 /**
  * The schemas that others refer to by name. They belong to the root: a scope that adds schemas of its own gets Fastify's default validator
  * and serializer back, which coerce bodies and drop fields.
  */
-export const apiSchemas = [Finding, Problem, ...bundleSchemas, ...instanceSchemas, ...deliverySchemas];
+export const apiSchemas = [Finding, Problem, ...bundleSchemas, ...instanceSchemas, ...deliverySchemas, ...timelineSchemas];
 
 /** The operators' scope: every call needs a token, every body arrives as bytes, every error is problem+json. */
 export const apiScope: FastifyPluginAsync<ApiServices> = async (app: FastifyInstance, services) => {
@@ -57,4 +60,5 @@ export const apiScope: FastifyPluginAsync<ApiServices> = async (app: FastifyInst
   await app.register(bundleRoutes, { bundles: services.bundles });
   await app.register(instanceRoutes, { instances: services.instances });
   await app.register(deliveryRoutes, { deliveries: services.deliveries });
+  await app.register(timelineRoutes, { timeline: services.timeline });
 };

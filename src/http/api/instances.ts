@@ -285,7 +285,7 @@ export const instanceRoutes: FastifyPluginAsyncTypebox<{ instances: InstanceServ
     },
     async (request, reply) => {
       const options = { ...request.query, preconditions: preconditionsOf(request) };
-      return sendWritten(reply, await instances.put(request.params.instance, toSpec(request.body), options));
+      return sendWritten(reply, await instances.put(request.params.instance, toSpec(request.body), options), request.query);
     },
   );
 
@@ -321,7 +321,7 @@ export const instanceRoutes: FastifyPluginAsyncTypebox<{ instances: InstanceServ
         },
         options,
       );
-      return sendWritten(reply, report);
+      return sendWritten(reply, report, request.query);
     },
   );
 
@@ -444,9 +444,9 @@ function viewReport({ instance, stub, document, findings }: InstanceReport) {
   };
 }
 
-function sendWritten(reply: FastifyReply, report: InstanceWriteReport): FastifyReply {
+function sendWritten(reply: FastifyReply, report: InstanceWriteReport, { dryRun = false }: { dryRun?: boolean }): FastifyReply {
   const { name } = report.instance;
   sendEtag(reply, instanceEtag(report.instance));
-  if (report.created) reply.code(201).header('location', `/api/v1/instances/${name}`);
+  if (report.created && !dryRun) reply.code(201).header('location', `/api/v1/instances/${name}`);
   return reply.send({ ...viewReport(report), changed: report.changed });
 }

@@ -20,7 +20,12 @@ export function sendColumns(
 function cell(value: unknown): string {
   if (value === null || value === undefined || value === '') return '-';
   if (Array.isArray(value)) return value.length === 0 ? '-' : value.map(cell).join(',');
-  return String(value).replace(/\p{Cc}/gu, '?');
+  return printable(String(value));
+}
+
+/** Text of somebody's as a terminal may show it: control and format characters become `?`. */
+export function printable(text: string): string {
+  return text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, '?');
 }
 
 /** Epoch milliseconds as the API and people read them. */

@@ -4,7 +4,9 @@ import type { FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify';
 import { notFound } from '../../domain/errors.ts';
 import type { DeliveryService } from '../../service/deliveries.ts';
 import type { Document } from '../../service/documents.ts';
+import type { TimelineService } from '../../service/timeline.ts';
 import { sendBootLine } from '../errors.ts';
+import { reportRoutes } from './reports.ts';
 
 declare module 'fastify' {
   interface FastifyRequest {
@@ -21,8 +23,13 @@ const gzipAsync = promisify(gzip);
 
 const SEED_DOCUMENTS = ['meta-data', 'vendor-data', 'network-config'] as const;
 
+export interface BootServices {
+  deliveries: DeliveryService;
+  timeline: TimelineService;
+}
+
 /** The machines' scope: no token, plain text, and statuses chosen by what cloud-init does with them (README.md). */
-export const bootScope: FastifyPluginAsync<{ deliveries: DeliveryService }> = async (app, { deliveries }) => {
+export const bootScope: FastifyPluginAsync<BootServices> = async (app, { deliveries, timeline }) => {
   app.decorateRequest('instanceName', null);
   app.setErrorHandler(sendBootLine);
 
@@ -63,6 +70,8 @@ export const bootScope: FastifyPluginAsync<{ deliveries: DeliveryService }> = as
       { schema: { hide: true } },
       async (request, reply) => plain(reply).send(await deliveries.seed(request.params.capability, document)),
     );
+
+  await app.register(reportRoutes, { timeline });
 
   // Whatever else begins like this is nobody's: the machines' answer, not the operators' page about it.
   for (const prefix of ['/i', '/s', '/r'])

@@ -278,7 +278,7 @@ test('format=text gives a person columns', async (t) => {
   const { api } = await buildTestApp(t);
   await api('PUT', '/bundles/web/parts/a.sh', SH);
   for (const [url, heading] of [
-    ['/bundles', /^NAME +REVISION +PARTS +UPDATED +DIGEST\nweb +1 +1 +2026-01-01T00:00:00\.000Z +[0-9a-f]{12}\n$/],
+    ['/bundles', /^NAME +REVISION +PARTS +BUILT-IN +UPDATED +DIGEST\nweb +1 +1 +- +2026-01-01T00:00:00\.000Z +[0-9a-f]{12}\n$/],
     ['/bundles/web', /^FILE +TYPE +SIZE +MERGE +SHA256\na\.sh +text\/x-shellscript +21 +- +[0-9a-f]{12}\n$/],
     ['/bundles/web/parts', /^FILE /],
     ['/bundles/web/revisions', /^REVISION +CREATED +AUTHOR +PARTS +DIGEST\n1 +2026.*admin +1 /],

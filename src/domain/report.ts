@@ -1,0 +1,35 @@
+/** What a machine's applier said of one manifest: applied, failed for good, or failed and tried again. */
+export type ManifestStatus = 'applied' | 'failed' | 'retrying';
+
+/** A manifest's result, in the machine's own words: whoever is root there can say what he likes. */
+export interface ManifestResult {
+  /** Unique per result, so that one that is sent twice is kept once. */
+  id: string;
+  /** The file in the machine's spool, and the name the part was sent under. */
+  file: string;
+  part: string;
+  /** Hex SHA-256 of the file. */
+  sha256: string;
+  status: ManifestStatus;
+  attempts: number;
+  /** `kubectl`, `k3s kubectl`, `kubecfg`; and its version, empty where it does not say. */
+  client: string;
+  clientVersion: string;
+  /** The end of what the client printed. */
+  output: string;
+  /** Epoch milliseconds by the machine's clock. */
+  at: number;
+}
+
+/** Something a machine told us, and when it arrived. */
+export interface Report {
+  /** Grows with time; also the cursor of a list. */
+  id: number;
+  instance: string;
+  /** Epoch milliseconds by our clock. */
+  at: number;
+  manifest: ManifestResult;
+}
+
+/** `repeated`: it was there already. `dropped`: the instance has as many as it may; the drop was counted. */
+export type ReportOutcome = 'stored' | 'repeated' | 'dropped';

@@ -1,0 +1,75 @@
+import type { Delivery } from '../domain/delivery.ts';
+import { notFound } from '../domain/errors.ts';
+import type { Instance } from '../domain/instance.ts';
+import { LIMITS } from '../domain/limits.ts';
+import { checkName } from '../domain/names.ts';
+import type { ManifestResult, ReportOutcome } from '../domain/report.ts';
+import type { Store } from '../domain/store.ts';
+import type { KeyRing } from './keys.ts';
+
+/** What happened to a machine, told by us or by itself. `at`: epoch milliseconds by our clock. */
+export type TimelineEvent = { at: number } & (
+  | { kind: 'registered'; version: number }
+  | { kind: 'changed'; version: number }
+  | { kind: 'fetched'; delivery: Delivery }
+  | { kind: 'manifest'; manifest: ManifestResult }
+);
+
+export interface Timeline {
+  /** Newest last: the latest `limit` of them. */
+  events: TimelineEvent[];
+  /** Reports past the instance's limit, which were not kept. */
+  reportsDropped: number;
+}
+
+export interface TimelineService {
+  /** @throws not_found `unknown_instance` */
+  get(instance: string, limit: number): Promise<Timeline>;
+  /**
+   * Keeps what a machine's applier says of a manifest. Sent twice, it is kept once.
+   * @throws not_found `unknown_capability`
+   */
+  report(capability: string, manifest: ManifestResult): Promise<{ instance: string; outcome: ReportOutcome }>;
+}
+
+export function createTimelineService(deps: { store: Store; keys: KeyRing; clock: () => number }): TimelineService {
+  const { store, keys, clock } = deps;
+  return {
+    async get(name, limit) {
+      checkName('instance', name);
+      const instance = await store.findInstance(name);
+      if (!instance) throw notFound('unknown_instance', 'there is no such instance');
+      const page = { after: null, limit };
+      const [deliveries, reports] = await Promise.all([store.listDeliveries(name, page), store.listReports(name, page)]);
+      const events: TimelineEvent[] = [
+        ...lifeOf(instance),
+        ...deliveries.map((delivery) => ({ at: delivery.at, kind: 'fetched' as const, delivery })).reverse(),
+        ...reports.map(({ at, manifest }) => ({ at, kind: 'manifest' as const, manifest })).reverse(),
+      ];
+      // A stable sort: what happened in one millisecond stays in this order.
+      return {
+        events: events.sort((a, b) => a.at - b.at).slice(-limit),
+        reportsDropped: instance.reportsDropped,
+      };
+    },
+
+    async report(capability, manifest) {
+      const claim = keys.verify('report', capability);
+      const instance = claim && (await store.findInstanceById(claim.instanceId));
+      if (!instance || instance.generations.report !== claim.generation)
+        throw notFound('unknown_capability', 'no such machine');
+      const outcome = await store.recordReport({
+        instanceId: instance.id,
+        at: clock(),
+        manifest,
+        limit: LIMITS.reportsPerInstance,
+      });
+      return { instance: instance.name, outcome };
+    },
+  };
+}
+
+function lifeOf({ createdAt, updatedAt, version }: Instance): TimelineEvent[] {
+  const registered = { at: createdAt, kind: 'registered' as const, version: 1 };
+  return version === 1 ? [registered] : [registered, { at: updatedAt, kind: 'changed', version }];
+}

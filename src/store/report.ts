@@ -1,0 +1,59 @@
+import { notFound } from '../domain/errors.ts';
+import type { ManifestResult } from '../domain/report.ts';
+import type { Store } from '../domain/store.ts';
+import { type Database, indexable } from './database.ts';
+
+type ReportStore = Pick<Store, 'recordReport' | 'listReports'>;
+
+const KIND = 'manifest';
+
+/** What machines told us. */
+export function reportStore(database: Database): ReportStore {
+  return {
+    async recordReport({ instanceId, at, manifest, limit }) {
+      const body = JSON.stringify(manifest);
+      const key = indexable(manifest.id);
+      return database.write(async (db) => {
+        const instance = await db.selectFrom('instance').select('name').where('id', '=', instanceId).executeTakeFirst();
+        if (!instance) throw notFound('unknown_instance', 'there is no instance of that id');
+        const { name } = instance;
+        const known = await db
+          .selectFrom('report')
+          .select('id')
+          .where('instance', '=', name)
+          .where('kind', '=', KIND)
+          .where('key', '=', key)
+          .executeTakeFirst();
+        if (known) return 'repeated';
+        const { total } = await db
+          .selectFrom('report')
+          .select(({ fn }) => fn.countAll<number>().as('total'))
+          .where('instance', '=', name)
+          .executeTakeFirstOrThrow();
+        if (total >= limit) {
+          await db
+            .updateTable('instance')
+            .set(({ eb }) => ({ reports_dropped: eb('reports_dropped', '+', 1) }))
+            .where('name', '=', name)
+            .execute();
+          return 'dropped';
+        }
+        await db.insertInto('report').values({ instance: name, at, kind: KIND, key, body }).execute();
+        return 'stored';
+      });
+    },
+
+    listReports: (instance, { after, limit }) =>
+      database.read(async (db) => {
+        const rows = await db
+          .selectFrom('report')
+          .selectAll()
+          .where('instance', '=', instance)
+          .$if(after !== null, (query) => query.where('id', '<', after ?? 0))
+          .orderBy('id', 'desc')
+          .limit(limit)
+          .execute();
+        return rows.map(({ id, instance, at, body }) => ({ id, instance, at, manifest: JSON.parse(body) as ManifestResult }));
+      }),
+  };
+}

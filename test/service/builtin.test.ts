@@ -1,0 +1,81 @@
+import assert from 'node:assert/strict';
+import { type TestContext, test } from 'node:test';
+import { BUILT_IN_AUTHOR } from '../../src/domain/bundle.ts';
+import { kubePartHandler } from '../../src/guest/handler.ts';
+import { handlerTypes } from '../../src/inspect/part-handler.ts';
+import { ensureBuiltIns } from '../../src/service/builtin.ts';
+import { createBundleService } from '../../src/service/bundles.ts';
+import { openStore } from '../../src/store/open.ts';
+
+const ACTOR = { name: 'admin', role: 'admin' } as const;
+
+async function bench(t: TestContext) {
+  const store = await openStore({ file: ':memory:' });
+  t.after(() => store.close());
+  return { store, bundles: createBundleService(store, () => 2), ensure: () => ensureBuiltIns(store, () => 1) };
+}
+
+test('the first start puts the bundle kube there, and the next one changes nothing', async (t) => {
+  const { bundles, ensure } = await bench(t);
+  await ensure();
+  const { latest } = await bundles.get('kube');
+  assert.deepEqual(
+    [latest.number, latest.author, latest.parts.map(({ type }) => type)],
+    [1, BUILT_IN_AUTHOR, ['text/part-handler']],
+  );
+  await ensure();
+  assert.equal((await bundles.get('kube')).latest.number, 1);
+});
+
+test('its part is what the guest room makes of it, and takes the kube types and our config', async (t) => {
+  const { bundles, ensure } = await bench(t);
+  await ensure();
+  const { body } = await bundles.getPart('kube', 'kube-part-handler.py');
+  assert.equal(Buffer.from(body).toString(), kubePartHandler());
+  assert.deepEqual(await handlerTypes(kubePartHandler()), [
+    'text/x-kube-pod',
+    'text/x-kube-service',
+    'text/x-kube-replica',
+    'text/x-kube-manifest',
+    'text/x-bootbundle-config',
+  ]);
+  // An operator who uploads it himself gets the same type.
+  const { changed } = await bundles.putPart('kube', { filename: 'kube-part-handler.py', body }, { actor: ACTOR });
+  assert.equal(changed, false);
+});
+
+test('an upgrade adds a revision', async (t) => {
+  const { store, bundles, ensure } = await bench(t);
+  await ensure();
+  const { latest } = await bundles.get('kube');
+  const older = { ...latest, parts: [] };
+  await store.putRevision({
+    bundle: 'kube',
+    base: 1,
+    content: older,
+    digest: 'an older product',
+    bodies: new Map(),
+    at: 1,
+    author: BUILT_IN_AUTHOR,
+  });
+  await ensure();
+  const now = (await bundles.get('kube')).latest;
+  assert.deepEqual([now.number, now.digest], [3, latest.digest]);
+});
+
+test('what an operator changed or deleted stays his', async (t) => {
+  const { bundles, ensure } = await bench(t);
+  await ensure();
+  await bundles.putPart('kube', { filename: 'mine.sh', body: Buffer.from('#!/bin/sh\n') }, { actor: ACTOR });
+  await ensure();
+  assert.equal((await bundles.get('kube')).latest.number, 2);
+  await bundles.delete('kube', { actor: ACTOR });
+  await ensure();
+  await assert.rejects(bundles.get('kube'), { code: 'unknown_bundle' });
+});
+
+test('two replicas that start at once make one revision', async (t) => {
+  const { bundles, ensure } = await bench(t);
+  await Promise.all([ensure(), ensure(), ensure()]);
+  assert.equal((await bundles.get('kube')).latest.number, 1);
+});
