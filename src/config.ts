@@ -79,8 +79,8 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>, fl
   const logLevel = value('LOG_LEVEL') ?? '';
 
   if (!isHost(host)) throw bad('HOST', 'not an address or host name');
-  if (databaseUrl !== null && !/^postgres(ql)?:\/\//.test(databaseUrl))
-    throw bad('DATABASE_URL', 'must begin with postgres://');
+  if (databaseUrl !== null && !(/^postgres(ql)?:\/\//.test(databaseUrl) && URL.canParse(databaseUrl)))
+    throw bad('DATABASE_URL', 'must be a URL that begins with postgres://');
   if (adminToken !== null && !/^[\x21-\x7e]{20,}$/.test(adminToken))
     throw bad('ADMIN_TOKEN', 'needs at least 20 printable characters without white space; try: openssl rand -hex 32');
   if (!['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'].includes(logLevel))

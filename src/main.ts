@@ -64,7 +64,7 @@ export async function start(config: Config): Promise<Running> {
   }
 }
 
-/** The OpenAPI document of the operators' scopes, as /openapi.json gives it. */
+/** The OpenAPI document, as /openapi.json gives it where one listener serves all. */
 export async function describeApi(): Promise<object> {
   const store = await openStore({ file: ':memory:' });
   const keys = createKeyRing([new Uint8Array(32)]);
@@ -72,7 +72,7 @@ export async function describeApi(): Promise<object> {
     throw error;
   };
   const deps = buildServices({ store, keys, publicUrl: 'http://localhost:8080', clock: Date.now, freshId, onTrouble });
-  const app = await buildApp({ ...deps, authenticate: () => null, log: { level: 'silent' }, scopes: 'operators' });
+  const app = await buildApp({ ...deps, authenticate: () => null, log: { level: 'silent' }, scopes: 'all' });
   try {
     await app.ready();
     return app.swagger();

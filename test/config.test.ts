@@ -124,7 +124,13 @@ const BAD: Record<string, string[]> = {
     // 40 characters that are sent as 120.
     `http://192.0.2.10/${' '.repeat(20)}${'é'.repeat(20)}x`,
   ],
-  DATABASE_URL: [`mysql://u:${SECRET}@db/x`, SECRET, ` postgres://u:${SECRET}@db/x`, 'sqlite:x.db'],
+  DATABASE_URL: [
+    `postgres://u:${SECRET}@db:x/y`,
+    `mysql://u:${SECRET}@db/x`,
+    SECRET,
+    ` postgres://u:${SECRET}@db/x`,
+    'sqlite:x.db',
+  ],
   ADMIN_TOKEN: ['short', 'x'.repeat(19), `${SECRET} x`, `${SECRET}\n`, `${SECRET}é`, `\t${SECRET}`],
   KEY: [
     'short',

@@ -14,6 +14,8 @@ export const serve: Command = {
       return 0;
     }
     const config = readConfig(env, readFlags(args));
+    // The database holds scripts and what is secret in them: for its owner's eyes only, whatever the directory is.
+    process.umask(0o077);
     const { start } = await import('../main.ts');
     const running = await start(config);
     const stopped = untilStopped(running.stop);

@@ -35,7 +35,7 @@ export interface Instance extends InstanceSpec {
   firstDeliveryAt: number | null;
   lastDeliveryAt: number | null;
   deliveryCount: number;
-  /** Reports that were dropped because the instance has as many as it may. */
+  /** Old reports that were dropped because the instance has as many as it may. */
   reportsDropped: number;
 }
 

@@ -4,6 +4,12 @@ export const LIMITS = {
   partBytes: 4 * 1024 * 1024,
   /** One rendered document, bytes before compression. */
   documentBytes: 16 * 1024 * 1024,
+  /** What is served all the same, once bundles have grown: refusing would cost a machine its users and keys. */
+  servedBytes: 64 * 1024 * 1024,
+  /** One bundle's parts together: so many bytes of base64 still fit into a document. */
+  bundleBytes: 11 * 1024 * 1024,
+  /** A bundle's vars as JSON; each of its revisions holds them. */
+  varsBytes: 64 * 1024,
   /** Parts in one bundle. */
   partsPerBundle: 256,
   /** The body of a whole-bundle PUT or POST: what a document may hold, plus base64 and framing. */

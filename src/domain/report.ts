@@ -31,5 +31,5 @@ export interface Report {
   manifest: ManifestResult;
 }
 
-/** `repeated`: it was there already. `dropped`: the instance has as many as it may; the drop was counted. */
-export type ReportOutcome = 'stored' | 'repeated' | 'dropped';
+/** `repeated`: it was there already. */
+export type ReportOutcome = 'stored' | 'repeated';

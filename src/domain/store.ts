@@ -144,7 +144,7 @@ export interface Store {
   // ---- reports
 
   /**
-   * Keeps what a machine told us, once (its result has an id), up to `limit` reports per instance: past it the report is dropped and the drop counted.
+   * Keeps what a machine told us, once (its result has an id), up to `limit` reports per instance: past it the oldest are dropped and the drops counted.
    * @throws not_found `unknown_instance`
    */
   recordReport(report: { instanceId: string; at: number; manifest: ManifestResult; limit: number }): Promise<ReportOutcome>;

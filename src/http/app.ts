@@ -1,3 +1,4 @@
+import type { Socket } from 'node:net';
 import { Ajv } from 'ajv';
 import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest, LogController } from 'fastify';
 import { notFound } from '../domain/errors.ts';
@@ -28,8 +29,10 @@ export async function buildApp(deps: AppDeps): Promise<FastifyInstance> {
     requestIdHeader: false,
     genReqId: requestId(),
     bodyLimit: 64 * 1024,
-    // A slow or silent client is cut off; a body of some megabytes on a slow link is not.
+    // A client that sends its request too slowly, or lies still, is cut off; a body of some megabytes on a slow link is not.
     requestTimeout: 300_000,
+    connectionTimeout: 120_000,
+    clientErrorHandler: refuseNonsense,
     // What comes in by an open connection while the rest is served is served, too.
     return503OnClosing: false,
     routerOptions: { maxParamLength: 256 },
@@ -80,6 +83,16 @@ function useStrictValidation(app: FastifyInstance): void {
     route.schema ??= {};
     route.schema.querystring ??= { type: 'object', properties: {}, additionalProperties: false };
   });
+}
+
+/** What is not HTTP is no request of any scope. Fastify's own answer logs the raw bytes, and with them a capability or a token. */
+function refuseNonsense(this: FastifyInstance, error: NodeJS.ErrnoException, socket: Socket): void {
+  this.log.debug({ code: error.code }, 'not an HTTP request');
+  if (!socket.writable || socket.destroyed) return;
+  const body = 'bad request\n';
+  socket.end(
+    `HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: ${body.length}\r\nConnection: close\r\n\r\n${body}`,
+  );
 }
 
 /** One line per answer: the route's pattern, never its URL, so no capability gets into the log; the machine by its name. */

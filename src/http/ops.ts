@@ -2,7 +2,7 @@ import swaggerUi from '@fastify/swagger-ui';
 import { Type } from '@fastify/type-provider-typebox';
 import type { FastifyPluginAsync } from 'fastify';
 import { unavailable } from '../domain/errors.ts';
-import { problems } from './api/schemas.ts';
+import { problems } from './schemas.ts';
 
 const Status = Type.Object({ status: Type.Literal('ok') });
 

@@ -93,7 +93,13 @@ const value = defineScalarTag<never>('tag:yaml.org,2002:value', {
   identify: () => false,
 });
 
-const PYYAML_SCHEMA = YAML11_SCHEMA.withTags(bool, int, float, nothing, timestamp, value);
+/** What Python 2 dumped; cloud-init takes it (safeyaml.py). */
+const unicode = defineScalarTag<string>('tag:yaml.org,2002:python/unicode', {
+  resolve: (source) => source,
+  identify: () => false,
+});
+
+const PYYAML_SCHEMA = YAML11_SCHEMA.withTags(bool, int, float, nothing, timestamp, value, unicode);
 
 /**
  * Reads YAML as cloud-init's PyYAML (`safe_load`) reads it: YAML 1.1, so `0644` is 420, `yes` is true and `y` a string;
@@ -118,12 +124,13 @@ export function isMapping(value: unknown): value is Record<string, unknown> {
 }
 
 /**
- * Inside brackets and quotes PyYAML does not care for indentation (`runcmd: [` … `]` at the line's start is common); js-yaml,
- * strict as YAML 1.2, does. So a line it finds fault with there is moved to the right and the text is read again.
+ * js-yaml is strict as YAML 1.2 where PyYAML is not, so a text is mended at the place it finds fault with, and read again: inside
+ * brackets and quotes PyYAML does not care for indentation (`runcmd: [` … `]` at the line's start is common), takes a `-` for a
+ * text there (`[tar, xf, -]`), and needs no space between a closing quote or bracket and a comment.
  */
 function load(text: string): unknown[] {
   let source = text;
-  let movedLine = -1;
+  let mended = { line: -1, by: 0 };
   for (let work = 0; ; work += source.length) {
     try {
       return loadAll(source, {
@@ -136,12 +143,22 @@ function load(text: string): unknown[] {
     } catch (error) {
       if (!(error instanceof YAMLException)) throw badYaml('it cannot be read');
       const { mark, reason } = error;
-      const moved = mark?.line === movedLine ? MOVE.length : 0;
-      if (mark === undefined || moved > 0 || reason !== 'deficient indentation' || work > MAX_REREAD)
-        throw badYaml(reasonOf(error), mark && { line: mark.line, column: Math.max(0, mark.column - moved) });
-      movedLine = mark.line;
-      const lineStart = mark.position - mark.column;
-      source = source.slice(0, lineStart) + MOVE + source.slice(lineStart);
+      // Such as {{ x }}, a mapping in a mapping's key; js-yaml does not know where.
+      if (reason.endsWith('complex keys')) throw badYaml('a key is a list, a mapping or a date: quote it');
+      if (mark === undefined) throw badYaml(reasonOf(error));
+      const { line, column, position } = mark;
+      const by = line === mended.line ? mended.by : 0;
+      const [start, rest] = [source.slice(0, position), source.slice(position)];
+      if (work > MAX_REREAD) throw badYaml(reasonOf(error), { line, column: Math.max(0, column - by) });
+      if (reason === 'deficient indentation' && by < MOVE.length) {
+        source = source.slice(0, position - column) + MOVE + source.slice(position - column);
+        mended = { line, by: by + MOVE.length };
+      } else if (/^missed comma/.test(reason) && /^-[,\]}]/.test(rest)) {
+        source = `${start}"-"${rest.slice(1)}`;
+        mended = { line, by: by + 2 };
+      } else if (rest.startsWith('#') && /["'\]}]$/.test(start)) {
+        source = `${start} ${rest}`;
+      } else throw badYaml(reasonOf(error), { line, column: Math.max(0, column - by) });
     }
   }
 }

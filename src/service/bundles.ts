@@ -1,3 +1,4 @@
+import { scheduler } from 'node:timers/promises';
 import {
   arrangeParts,
   type Bundle,
@@ -16,6 +17,7 @@ import { checkName, checkPartName } from '../domain/names.ts';
 import { checkPreconditions, type Preconditions } from '../domain/precondition.ts';
 import type { BundleSummary, BundleUse, Page, Store } from '../domain/store.ts';
 import type { BundleUpload, PartUpload } from '../domain/upload.ts';
+import { inspectCloudConfig } from '../inspect/cloud-config.ts';
 import { inspectManifest } from '../inspect/kube.ts';
 import { checkMerge, mergeFindings } from '../inspect/merge.ts';
 import { sniff } from '../inspect/sniff.ts';
@@ -88,20 +90,20 @@ export function createBundleService(store: Store, clock: () => number): BundleSe
     name: string,
     { actor, preconditions = {}, dryRun = false }: WriteOptions,
     etagOf: (bundle: Bundle | null) => string | null,
-    change: (current: Bundle | null) => { content: RevisionContent; bodies: Map<string, Uint8Array>; findings: Finding[] },
+    change: (current: Bundle | null) => Promise<Change>,
   ): Promise<BundleWritten> {
     checkName('bundle', name);
     for (let attempt = 1; ; attempt++) {
       const current = await living(name);
       checkPreconditions(etagOf(current), preconditions);
-      const { content, bodies, findings } = change(current);
+      const { content, bodies, findings } = await change(current);
       checkSize(content);
       const digest = revisionDigest(content);
       if (current?.latest.digest === digest) return { bundle: current, created: false, changed: false, findings };
       const at = clock();
       const next = { ...content, bundle: name, digest, createdAt: at, author: actor.name };
       if (dryRun) {
-        const number = (current?.latest.number ?? 0) + 1;
+        const number = ((current ?? (await store.findBundle(name)))?.latest.number ?? 0) + 1;
         return { bundle: asBundle(current, { ...next, number }), created: !current, changed: true, findings };
       }
       try {
@@ -139,7 +141,7 @@ export function createBundleService(store: Store, clock: () => number): BundleSe
 
     async deletePart(name, filename, options) {
       checkPartName(filename);
-      return write(name, options, partEtag(filename), (current) => {
+      return write(name, options, partEtag(filename), async (current) => {
         if (!current) throw notFound('unknown_bundle', 'there is no such bundle');
         if (!findPart(current, filename)) throw notFound('unknown_part', 'the bundle has no such part');
         const { order, vars, parts } = current.latest;
@@ -203,6 +205,8 @@ export function createBundleService(store: Store, clock: () => number): BundleSe
     },
 
     async etag(name, filename) {
+      checkName('bundle', name);
+      if (filename !== undefined) checkPartName(filename);
       const bundle = await living(name);
       return filename === undefined ? bundleEtag(bundle) : partEtag(filename)(bundle);
     },
@@ -223,23 +227,40 @@ function findPart(bundle: Bundle | null, filename: string): Part | undefined {
   return bundle?.latest.parts.find((part) => part.filename === filename);
 }
 
+/** What a write comes to. */
+interface Change {
+  content: RevisionContent;
+  bodies: Map<string, Uint8Array>;
+  findings: Finding[];
+}
+
 /** A bundle's content with an upload laid over it; `current` null: the upload is all there is. */
-function mergeUpload(
-  current: Bundle | null,
-  upload: BundleUpload,
-): { content: RevisionContent; bodies: Map<string, Uint8Array>; findings: Finding[] } {
+async function mergeUpload(current: Bundle | null, upload: BundleUpload): Promise<Change> {
   const order: PartOrder = upload.order ?? current?.latest.order ?? 'name';
   const vars: JsonObject = upload.vars ?? current?.latest.vars ?? {};
   const parts = new Map((current?.latest.parts ?? []).map((part) => [part.filename, part]));
   const bodies = new Map<string, Uint8Array>();
   const findings: Finding[] = [];
   for (const sent of upload.parts) {
-    const built = buildPart(sent, parts.get(sent.filename));
+    // Reading a large manifest takes a while; boot fetches get their turn between two.
+    await scheduler.yield();
+    const built = namingPart(sent.filename, () => buildPart(sent, parts.get(sent.filename)));
     parts.set(sent.filename, built.part);
     bodies.set(built.part.sha256, sent.body);
     findings.push(...built.findings);
   }
   return { content: { order, vars, parts: arrangeParts(order, [...parts.values()]) }, bodies, findings };
+}
+
+/** Of many parts the error must say which. */
+function namingPart<T>(filename: string, build: () => T): T {
+  try {
+    return build();
+  } catch (error) {
+    if (!(error instanceof BootbundleError) || error.message.startsWith(filename)) throw error;
+    const findings = error.findings === undefined ? {} : { findings: error.findings };
+    throw new BootbundleError(error.kind, error.code, `${filename}: ${error.message}`, findings);
+  }
 }
 
 function buildPart(sent: PartUpload, before: Part | undefined): { part: Part; findings: Finding[] } {
@@ -264,21 +285,21 @@ function buildPart(sent: PartUpload, before: Part | undefined): { part: Part; fi
   const findings = [
     ...remarks,
     ...(merge === null ? [] : mergeFindings(sent.filename, merge)),
+    ...inspectCloudConfig(sent.filename, type, sent.body),
     ...inspectManifest(sent.filename, type, sent.body),
   ];
   refuseErrors(findings);
   return { part, findings };
 }
 
-function checkSize({ parts }: RevisionContent): void {
+function checkSize({ parts, vars }: RevisionContent): void {
   if (parts.length > LIMITS.partsPerBundle)
     throw tooLarge('too_many_parts', `a bundle has at most ${LIMITS.partsPerBundle} parts: use a second bundle`);
   const bytes = parts.reduce((sum, { size }) => sum + size, 0);
-  if (bytes > LIMITS.documentBytes)
-    throw tooLarge(
-      'bundle_too_large',
-      `the parts have ${bytes} bytes together; a document has at most ${LIMITS.documentBytes}`,
-    );
+  if (bytes > LIMITS.bundleBytes)
+    throw tooLarge('bundle_too_large', `the parts have ${bytes} bytes together; a bundle has at most ${LIMITS.bundleBytes}`);
+  if (Buffer.byteLength(JSON.stringify(vars)) > LIMITS.varsBytes)
+    throw tooLarge('vars_too_large', `vars have at most ${LIMITS.varsBytes} bytes as JSON`);
 }
 
 async function bodyOf(store: Store, { sha256, filename }: Part): Promise<Uint8Array> {

@@ -1,9 +1,8 @@
 import { dump } from 'js-yaml';
 import type { Delivery, NewDelivery } from '../domain/delivery.ts';
-import { BootbundleError, notFound, unavailable } from '../domain/errors.ts';
+import { BootbundleError, notFound } from '../domain/errors.ts';
 import { cloudInitInstanceId, type Instance } from '../domain/instance.ts';
 import type { JsonObject } from '../domain/json.ts';
-import { LIMITS } from '../domain/limits.ts';
 import { checkName } from '../domain/names.ts';
 import type { Page, Store } from '../domain/store.ts';
 import type { Document, DocumentService } from './documents.ts';
@@ -55,9 +54,7 @@ export function createDeliveryService(deps: {
 
   async function render(instance: Instance): Promise<Document> {
     try {
-      const document = await documents.render(instance);
-      if (document.bytes.length <= LIMITS.documentBytes) return document;
-      throw unavailable('document_too_large', `the document of ${instance.name} has ${document.bytes.length} bytes`);
+      return await documents.render(instance);
     } catch (error) {
       // What an operator broke since is our trouble, not the machine's: it waits and asks again.
       if (error instanceof BootbundleError && error.kind === 'unavailable') throw error;
@@ -75,9 +72,8 @@ export function createDeliveryService(deps: {
       try {
         document = await render(instance);
       } catch (error) {
-        record({ ...circumstances, digest: null, bytes: 0, revisions: [], outcome: 'failed' }).catch((lost) =>
-          onTrouble(lost, 'a failed delivery could not be put into the ledger'),
-        );
+        const failed = { ...circumstances, digest: null, bytes: 0, revisions: [], outcome: 'failed' as const };
+        await record(failed).catch((lost) => onTrouble(lost, 'a failed delivery could not be put into the ledger'));
         throw error;
       }
       const { digest, bytes, revisions } = document;

@@ -1,3 +1,4 @@
+import { scheduler } from 'node:timers/promises';
 import { LRUCache } from 'lru-cache';
 import { type Part, sha256 } from '../domain/bundle.ts';
 import { invalid, unavailable } from '../domain/errors.ts';
@@ -85,9 +86,17 @@ export function createDocumentService({
       return `${reference.bundle}@${number}`;
     });
     const parts: CompiledPart[] = [];
+    let size = 0;
     for (const revision of revisions) {
       const found = compiled.get(revision) ?? (await compiled.fetch(revision)) ?? (await compileRevision(store, revision));
       parts.push(...found);
+      size += found.reduce((sum, { body }) => sum + body.bytes.length, 0);
+      // Before it is put together, so that no reference can ask for more memory than there is.
+      if (size > LIMITS.servedBytes)
+        throw invalid(
+          'document_too_large',
+          `the document would have over ${LIMITS.servedBytes} bytes; the limit is ${LIMITS.documentBytes}`,
+        );
     }
     return { parts, revisions };
   }
@@ -121,6 +130,8 @@ async function compileRevision(store: Store, key: string): Promise<CompiledPart[
   if (!revision) throw unavailable('revision_missing', `revision ${key} is not in the database`);
   const parts: CompiledPart[] = [];
   for (const part of revision.parts) {
+    // Reading a part handler takes a while; others get their turn between two.
+    await scheduler.yield();
     const body = await store.findBody(part.sha256);
     if (!body) throw unavailable('body_missing', `the body of ${key}/${part.filename} is not in the database`);
     const { filename, type, merge } = part;

@@ -1,5 +1,5 @@
 import { scheduler } from 'node:timers/promises';
-import { BootbundleError, conflict, invalid, malformed, notFound, tooLarge } from '../domain/errors.ts';
+import { BootbundleError, invalid, malformed, notFound, tooLarge } from '../domain/errors.ts';
 import { type Finding, refuseErrors } from '../domain/finding.ts';
 import type { Instance, InstanceSpec } from '../domain/instance.ts';
 import { canonicalJson, type Json, type JsonObject } from '../domain/json.ts';
@@ -22,7 +22,8 @@ export interface Stub {
 /** An instance with what there is to say about it now. */
 export interface InstanceReport {
   instance: Instance;
-  stub: Stub;
+  /** Null for a dry run that would create it: there is no URL yet. */
+  stub: Stub | null;
   /** What it would get now; `size` in bytes. */
   document: Pick<Document, 'digest' | 'parts' | 'revisions'> & { size: number };
   findings: Finding[];
@@ -146,7 +147,8 @@ export function createInstanceService(deps: {
     const reports: InstanceWriteReport[] = [];
     for (const [index, { instance, created, changed }] of written.entries()) {
       if (index % SLICE === SLICE - 1) await scheduler.yield();
-      reports.push({ ...(await report(instance)), created, changed });
+      const reported = await report(instance);
+      reports.push({ ...reported, stub: dryRun && created ? null : reported.stub, created, changed });
     }
     return reports;
   }
@@ -230,13 +232,10 @@ export function createInstanceService(deps: {
 
     stub: async (name, form) => ({ ...stubOf(await living(name), form), findings: loopbackFindings() }),
 
-    userData: async (name) => {
-      const document = await documents.render(await living(name));
-      if (document.bytes.length > LIMITS.documentBytes) throw conflict('document_too_large', tooLargeText(document));
-      return document;
-    },
+    userData: async (name) => documents.render(await living(name)),
 
     async etag(name) {
+      checkName('instance', name);
       const instance = await store.findInstance(name);
       return instance && instance.retiredAt === null ? instanceEtag(instance) : null;
     },
@@ -275,7 +274,10 @@ function checkSpec(spec: InstanceSpec): void {
     seen.add(bundle);
   }
   const bad = ['instance-id', 'local-hostname'].find((key) => key in spec.metaData && !isPlainWord(spec.metaData[key]));
-  if (bad) throw invalid('bad_meta_data', `metaData: ${bad} must be a text without white space`);
+  if (bad)
+    throw invalid('bad_meta_data', `metaData: ${bad} has 1 to 255 of A-Z a-z 0-9 . _ : - and begins with a letter or digit`);
+  if (Buffer.byteLength(JSON.stringify(spec)) > LIMITS.instanceBodyBytes)
+    throw tooLarge('instance_too_large', `an instance has at most ${LIMITS.instanceBodyBytes} bytes as JSON`);
   for (const [key, value] of Object.entries(spec.labels))
     if (!/^[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?$/.test(key) || !/^[\x20-\x7e]{0,255}$/.test(value))
       throw invalid(
@@ -285,11 +287,8 @@ function checkSpec(spec: InstanceSpec): void {
 }
 
 function isPlainWord(value: Json | undefined): boolean {
-  return typeof value === 'string' && /^\S+$/.test(value) && value.length <= 255;
-}
-
-function tooLargeText(document: Document): string {
-  return `the document has ${document.bytes.length} bytes; the limit is ${LIMITS.documentBytes}`;
+  // cloud-init makes a directory of the instance-id.
+  return typeof value === 'string' && /^[A-Za-z0-9][A-Za-z0-9._:-]{0,254}$/.test(value);
 }
 
 function isLoopback(url: string): boolean {

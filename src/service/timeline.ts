@@ -3,7 +3,7 @@ import { notFound } from '../domain/errors.ts';
 import type { Instance } from '../domain/instance.ts';
 import { LIMITS } from '../domain/limits.ts';
 import { checkName } from '../domain/names.ts';
-import type { ManifestResult, ReportOutcome } from '../domain/report.ts';
+import type { ManifestResult } from '../domain/report.ts';
 import type { Store } from '../domain/store.ts';
 import type { KeyRing } from './keys.ts';
 
@@ -11,6 +11,7 @@ import type { KeyRing } from './keys.ts';
 export type TimelineEvent = { at: number } & (
   | { kind: 'registered'; version: number }
   | { kind: 'changed'; version: number }
+  | { kind: 'retired'; version: number }
   | { kind: 'fetched'; delivery: Delivery }
   | { kind: 'manifest'; manifest: ManifestResult }
 );
@@ -18,7 +19,7 @@ export type TimelineEvent = { at: number } & (
 export interface Timeline {
   /** Newest last: the latest `limit` of them. */
   events: TimelineEvent[];
-  /** Reports past the instance's limit, which were not kept. */
+  /** Old reports that were dropped: past the instance's limit. */
   reportsDropped: number;
 }
 
@@ -26,10 +27,10 @@ export interface TimelineService {
   /** @throws not_found `unknown_instance` */
   get(instance: string, limit: number): Promise<Timeline>;
   /**
-   * Keeps what a machine's applier says of a manifest. Sent twice, it is kept once.
+   * Keeps what a machine's applier says of a manifest. Sent twice, it is kept once. @returns the instance's name
    * @throws not_found `unknown_capability`
    */
-  report(capability: string, manifest: ManifestResult): Promise<{ instance: string; outcome: ReportOutcome }>;
+  report(capability: string, manifest: ManifestResult): Promise<string>;
 }
 
 export function createTimelineService(deps: { store: Store; keys: KeyRing; clock: () => number }): TimelineService {
@@ -58,18 +59,20 @@ export function createTimelineService(deps: { store: Store; keys: KeyRing; clock
       const instance = claim && (await store.findInstanceById(claim.instanceId));
       if (!instance || instance.generations.report !== claim.generation)
         throw notFound('unknown_capability', 'no such machine');
-      const outcome = await store.recordReport({
+      await store.recordReport({
         instanceId: instance.id,
         at: clock(),
         manifest,
         limit: LIMITS.reportsPerInstance,
       });
-      return { instance: instance.name, outcome };
+      return instance.name;
     },
   };
 }
 
-function lifeOf({ createdAt, updatedAt, version }: Instance): TimelineEvent[] {
-  const registered = { at: createdAt, kind: 'registered' as const, version: 1 };
-  return version === 1 ? [registered] : [registered, { at: updatedAt, kind: 'changed', version }];
+function lifeOf({ createdAt, updatedAt, retiredAt, version }: Instance): TimelineEvent[] {
+  const events: TimelineEvent[] = [{ at: createdAt, kind: 'registered', version: 1 }];
+  if (version > 1 && updatedAt !== retiredAt) events.push({ at: updatedAt, kind: 'changed', version });
+  if (retiredAt !== null) events.push({ at: retiredAt, kind: 'retired', version });
+  return events;
 }

@@ -69,7 +69,7 @@ export function instanceStore(database: Database): InstanceStore {
           query = query.where(
             'name',
             'in',
-            db.selectFrom('instance_reference').select('instance').where('bundle', '=', bundle),
+            db.selectFrom('instance_reference').select('instance').where('bundle', '=', plain(bundle)),
           );
         if (address !== undefined)
           query = query.where(

@@ -31,12 +31,26 @@ export function reportStore(database: Database): ReportStore {
           .where('instance', '=', name)
           .executeTakeFirstOrThrow();
         if (total >= limit) {
+          const oldest = await db
+            .selectFrom('report')
+            .select('id')
+            .where('instance', '=', name)
+            .orderBy('id')
+            .limit(total - limit + 1)
+            .execute();
+          await db
+            .deleteFrom('report')
+            .where(
+              'id',
+              'in',
+              oldest.map(({ id }) => id),
+            )
+            .execute();
           await db
             .updateTable('instance')
-            .set(({ eb }) => ({ reports_dropped: eb('reports_dropped', '+', 1) }))
+            .set(({ eb }) => ({ reports_dropped: eb('reports_dropped', '+', oldest.length) }))
             .where('name', '=', name)
             .execute();
-          return 'dropped';
         }
         await db.insertInto('report').values({ instance: name, at, kind: KIND, key, body }).execute();
         return 'stored';

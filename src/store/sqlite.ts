@@ -5,7 +5,8 @@ import { driverCode, foreignDatabase, translate } from './errors.ts';
 import { gate } from './gate.ts';
 import { retry } from './retry.ts';
 
-const BUSY_TIMEOUT_MS = 5000;
+/** better-sqlite3 waits for another process's lock without letting go of the event loop: so not for long, and then again (retry.ts). */
+const BUSY_TIMEOUT_MS = 20;
 const CACHED_STATEMENTS = 256;
 const LONGEST_CACHED_STATEMENT = 4096;
 
@@ -37,10 +38,7 @@ async function connect(file: string): Promise<[writer: SQLite.Database, reader: 
     if (tables.length > 0 && !tables.includes('bootbundle_migration')) throw foreignDatabase();
     if (writer.memory) return [writer, writer];
     // Two processes that switch at once can both be refused at once, without the busy timeout (each waits for the other).
-    await retry(
-      async () => writer.pragma('journal_mode = wal'),
-      (error) => driverCode(error).startsWith('SQLITE_BUSY'),
-    );
+    await retry(async () => writer.pragma('journal_mode = wal'), isBusy);
     writer.pragma('synchronous = full');
     const reader = open();
     reader.pragma('query_only = on');
@@ -51,6 +49,10 @@ async function connect(file: string): Promise<[writer: SQLite.Database, reader: 
   }
 }
 
+function isBusy(error: unknown): boolean {
+  return driverCode(error).startsWith('SQLITE_BUSY');
+}
+
 function asDatabase(writing: SQLite.Database, reading: SQLite.Database): Database {
   const writer = kysely(writing);
   const reader = reading === writing ? writer : kysely(reading);
@@ -58,7 +60,7 @@ function asDatabase(writing: SQLite.Database, reading: SQLite.Database): Databas
     reading.close();
     writing.close();
   });
-  const write: Database['write'] = (work) => pass(() => writer.transaction().execute(work));
+  const write: Database['write'] = (work) => pass(() => retry(() => writer.transaction().execute(work), isBusy));
   return {
     engine: 'sqlite',
     read: (work) => pass(() => work(reader)),

@@ -176,9 +176,23 @@ describe('curl', { skip: missing.length > 0 && `needs ${missing.join(', ')}`, co
     assert.deepEqual([config.merge, script.type], [MERGE, 'text/x-shellscript-per-boot']);
   });
 
-  test('a form for an instance comes later: 415 says what is taken', async () => {
-    const answer = await curl('-X', 'PUT', '-F', 'instance=@inst.yaml', '-F', 'secrets.token=<a.sh', `${U}/instances/vm`);
-    assert.match(refused(answer, 415, 'bad_content_type'), /application\/json.*application\/yaml/);
+  test('-F instance=@x.yaml: a form that has the instance in a field; secrets come later, and are named', async () => {
+    ok(await curl('-T', 'a.sh', `${U}/bundles/for-forms/parts/`), 201);
+    writeFileSync(join(dir, 'form.yaml'), 'bundles: [for-forms]\n');
+    const put = (...fields: string[]) => curl('-X', 'PUT', ...fields.flatMap((field) => ['-F', field]), `${U}/instances/form`);
+    ok(await put('instance=@form.yaml'), 201);
+    for (const field of ['instance=<form.yaml', 'instance=@form.yaml;type=application/yaml']) {
+      const again = await put(field);
+      ok(again, 200);
+      assert.deepEqual([again.json().changed, again.json().bundles], [false, ['for-forms']], field);
+    }
+    assert.match(refused(await put('instance=@form.yaml', 'secrets.token=<a.sh'), 400, 'unknown_field'), /"secrets\.token"/);
+    refused(await put('instance=@form.yaml', 'instance=@form.yaml'), 400, 'bad_form');
+    refused(await put('instance=bundles: ['), 400, 'bad_yaml');
+    refused(await put('instance='), 400, 'empty_body');
+    const cut = ['-H', 'Content-Type: multipart/form-data; boundary=x', '--data-binary', '--x\r\n'];
+    refused(await curl('-X', 'PUT', ...cut, `${U}/instances/form`), 400, 'bad_form');
+    assert.equal((await curl(`${U}/instances/form`)).json().status.version, 1);
   });
 
   test('git archive HEAD:folder | curl -T -: one revision; a folder in it is refused by name', async () => {

@@ -31,6 +31,11 @@ test('the first start makes key, token and curlrc for its owner only, and says w
   process.stderr.write(`node to /readyz: ${Math.round(performance.now() - begun)} ms\n`);
   for (const name of ['server.key', 'admin-token', 'admin.curlrc'])
     assert.equal(statSync(join(server.data, name)).mode & 0o777, 0o600, name);
+  // While it runs, so that what SQLite keeps beside the database is there, too.
+  const database = readdirSync(server.data).filter((name) => name.startsWith('bootbundle.db'));
+  assert.ok(database.includes('bootbundle.db') && database.includes('bootbundle.db-wal'), database.join(' '));
+  for (const name of database) assert.equal(statSync(join(server.data, name)).mode & 0o077, 0, name);
+  assert.equal(statSync(join(server.data, 'bootbundle.db')).mode & 0o777, 0o600);
   assert.equal(readFileSync(join(server.data, 'admin.curlrc'), 'utf8'), `header = "Authorization: Bearer ${server.token}"\n`);
   assert.match(server.stderr(), /made an admin token: .*admin-token \(for curl: -K .*admin\.curlrc\)/);
   assert.ok(!server.stderr().includes(server.token) && !server.stdout().includes(server.token));
@@ -48,6 +53,7 @@ test('a bad setting is one line that names it, and nothing is made', async () =>
     [{ BOOTBUNDLE_PUBLIC_URL: `http://x/${'y'.repeat(120)}` }, /BOOTBUNDLE_PUBLIC_URL/],
     [{ BOOTBUNDLE_DATABASE_URL: 'mysql://x' }, /BOOTBUNDLE_DATABASE_URL/],
     [{ BOOTBUNDLE_DATABASE_URL: 'postgres://x' }, /BOOTBUNDLE_KEY/],
+    [{ BOOTBUNDLE_DATABASE_URL: 'postgres://u:p@[x/db' }, /BOOTBUNDLE_DATABASE_URL/],
     [{ BOOTBUNDLE_ADMIN_TOKEN: 'SHORT' }, /BOOTBUNDLE_ADMIN_TOKEN/],
     [{ BOOTBUNDLE_KEY: 'SHORT' }, /BOOTBUNDLE_KEY/],
     [{ BOOTBUNDLE_KEY_FILE: '/nonexistent' }, /BOOTBUNDLE_KEY_FILE/],

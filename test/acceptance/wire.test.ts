@@ -67,6 +67,8 @@ test('401, 412, 413 and a resumed upload are decided before the body is asked fo
     ['an instance too large', put('/instances/x', 1024 * 1024 + 1, expecting, authorized()), 413],
     ['a list too large', put('/instances', 16 * 1024 * 1024 + 1, expecting, authorized()), 413],
     ['a resumed upload', put('/bundles/web/parts/a.sh', 10, expecting, authorized(), 'Content-Range: bytes 1-10/11'), 400],
+    ['a condition on a NUL', put('/bundles/%00/parts/a.sh', 10, expecting, authorized(), 'If-Match: *'), 400],
+    ['a condition on a list', put('/instances', 10, expecting, authorized(), 'If-Match: *'), 400],
   ] as const) {
     const { send, untilClosed, received } = await dial(server.port);
     send(request);
@@ -166,6 +168,46 @@ test('what was acknowledged survives SIGKILL, and nothing stale keeps the next s
   const again = await startServer({ BOOTBUNDLE_DATA_DIR: own.data });
   assert.equal(await (await fetch(`${again.url}/api/v1/bundles/web/parts/a.sh`, { headers })).text(), SH);
   await again.stop();
+});
+
+test('what is not HTTP is 400 in plain text, and no line of the log holds what was in it', async () => {
+  const own = await startServer({ BOOTBUNDLE_LOG_LEVEL: 'trace' });
+  const secrets = ['A'.repeat(40), 'SECRET-TOKEN'];
+  const [capability, token] = secrets;
+  const head = (line: string) =>
+    `GET /i/${capability}/user-data HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${token}\r\n${line}`;
+  const broken = {
+    'a header line without a colon': head('no colon\r\n\r\n'),
+    'a header with NUL': head('X: a\0b\r\n\r\n'),
+    'a header name with a space': head('X Y: z\r\n\r\n'),
+    'two lengths': head('Content-Length: 1\r\nContent-Length: 2\r\n\r\nxx'),
+    'a length that is none': head('Content-Length: x\r\n\r\n'),
+    'a length and chunks': head('Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n'),
+    'an over-long header': head(`X: ${'x'.repeat(20_000)}\r\n\r\n`),
+    'an over-long URL': `GET /i/${capability}/${'x'.repeat(20_000)} HTTP/1.1\r\nAuthorization: ${token}\r\n\r\n`,
+    'a URL with a space': `GET /i/${capability} ${token} HTTP/1.1\r\nHost: x\r\n\r\n`,
+    'another version': `GET /i/${capability}/user-data HTTP/9.9\r\nAuthorization: ${token}\r\n\r\n`,
+    'no method': `${token} /i/${capability}/user-data HTTP/1.1\r\nHost: x\r\n\r\n`,
+  };
+  for (const [what, text] of Object.entries(broken)) {
+    const { send, untilClosed, received } = await dial(own.port);
+    send(text);
+    await untilClosed();
+    assert.equal(
+      received(),
+      'HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 12\r\nConnection: close\r\n\r\nbad request\n',
+      what,
+    );
+  }
+  assert.equal((await fetch(`${own.url}/healthz`)).status, 200, 'and it goes on');
+  assert.equal(await own.stop(), 0);
+  const output = own.stdout() + own.stderr();
+  assert.equal(output.match(/not an HTTP request/g)?.length, Object.keys(broken).length);
+  for (const secret of secrets) {
+    assert.ok(!output.includes(secret), secret);
+    assert.ok(!output.includes(Buffer.from(secret).toString('hex')), secret);
+    assert.ok(!output.includes([...Buffer.from(secret)].join(',')), `${secret} as bytes`);
+  }
 });
 
 test('no line of a process’s output holds a token, a key or a capability', async () => {

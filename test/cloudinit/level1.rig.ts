@@ -1,26 +1,10 @@
 import assert from 'node:assert/strict';
-import { execFile } from 'node:child_process';
-import { existsSync } from 'node:fs';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
-import { fileURLToPath } from 'node:url';
-import { promisify } from 'node:util';
+import { bootRig, skipWithoutRig } from './rig.ts';
 import { type Server, startServer } from './server.ts';
-
-/** Whole first boots, four stages, in a throw-away Debian root: cloud-init 22.4 and 25.1 with what Nova would hand them. */
-const RIG = process.env.CLOUD_INIT_RIG || fileURLToPath(new URL('../../../shared/rigs/cloud-init/level1.sh', import.meta.url));
-
-function skipWithoutRig(): false | string {
-  const tool = (name: string) => ['/usr/sbin', '/sbin', '/usr/bin'].some((folder) => existsSync(join(folder, name)));
-  let reason = '';
-  if (!existsSync(RIG)) reason = `no rig at ${RIG} (CLOUD_INIT_RIG)`;
-  else if (process.getuid?.() !== 0) reason = 'the rig needs root';
-  else if (!tool('debootstrap') || !tool('ip')) reason = 'the rig needs the packages debootstrap and iproute2';
-  if (reason && process.env.REQUIRE_CLOUD_INIT_RIG === '1') throw new Error(reason);
-  return reason || false;
-}
 
 const HANDLER = `#part-handler
 def list_types():
@@ -33,6 +17,7 @@ def handle_part(data, ctype, filename, payload):
 const POD = '#kube-pod\nversion: v1beta1\nid: dbserver\n# Grüße\n';
 const script = (word: string) => `#!/bin/sh\necho ${word} >> /root/ran\n`;
 
+/** Whole first boots, four stages, in a throw-away Debian root: cloud-init 22.4 and 25.1 with what Nova would hand them. */
 describe('whole boots of a real cloud-init', { skip: skipWithoutRig(), concurrency: 2 }, () => {
   let server: Server;
   let stub: string;
@@ -75,11 +60,7 @@ describe('whole boots of a real cloud-init', { skip: skipWithoutRig(), concurren
       await writeFile(join(work, 'user-data'), userData);
       await writeFile(join(work, 'cfg'), config ?? '{}\n');
       const out = join(work, 'out');
-      await promisify(execFile)(RIG, [join(work, 'user-data'), out], {
-        env: { ...process.env, ...env, RIG_CFG: join(work, 'cfg'), RIG_PORTS: String(server.port) },
-        timeout: 600_000,
-        maxBuffer: 1 << 24,
-      });
+      await bootRig(join(work, 'user-data'), out, { ...env, RIG_CFG: join(work, 'cfg'), RIG_PORTS: String(server.port) });
       const read = (name: string) => readFile(join(out, name), 'utf8');
 
       assert.equal(await read('warnings.txt'), '');

@@ -155,6 +155,14 @@ const PYYAML: [text: string, answer: unknown][] = [
   ['\ufeffa: 1', { a: 1 }],
   ['a: \u0000', ERROR],
   ['a: \u0001', ERROR],
+  ['a: [x, -]\nb: [-, y]\nc: {d: -}', { a: ['x', '-'], b: ['-', 'y'], c: { d: '-' } }],
+  ['a: [- b]', ERROR],
+  ['a: [\n-\n]', ERROR],
+  ['a: "b"#c\nd: [e]#f\ng: {h: i}#j', { a: 'b', d: ['e'], g: { h: 'i' } }],
+  ['- "b"#c\n- [\'d\'#e\n, f]', ['b', ['d', 'f']]],
+  ['a: "b"c', ERROR],
+  ['!!python/unicode "x"', 'x'],
+  ['a: {{ b }}', ERROR],
   ['__proto__: {a: 1}', { ['__proto__']: { a: 1 } }],
   ["permissions: 0644\nmode: '0644'\n", { permissions: 420, mode: '0644' }],
   ['%YAML 1.1\n---\na: 1', { a: 1 }],
@@ -195,6 +203,13 @@ test('an error after lines that had to be moved still tells the column of the te
     () => readYaml('a: [\n1,\n2 : : }\n]'),
     (error) =>
       error instanceof BootbundleError && (error.findings?.[0]?.line ?? 0) === 3 && (error.findings?.[0]?.column ?? 0) < 10,
+  );
+});
+
+test('so does one after a dash that had to be quoted', () => {
+  assert.throws(
+    () => readYaml('a: 1\nb: [-, -, "c" d]\n'),
+    (error) => error instanceof BootbundleError && error.findings?.[0]?.line === 2 && error.findings[0].column === 15,
   );
 });
 

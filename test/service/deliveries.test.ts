@@ -207,7 +207,6 @@ test('a document that cannot be rendered is unavailable, whatever the reason, an
       ...broken,
     }));
     await assert.rejects(deliveries.deliver('include', CAPABILITY, FETCHER), is('unavailable', code));
-    await settle();
     const [row] = await store.listDeliveries('node-1', { after: null, limit: 10 });
     assert.deepEqual([row?.outcome, row?.digest, row?.bytes, row?.counted], ['failed', null, 0, false]);
     assert.equal((await store.findInstance('node-1'))?.deliveryCount, 0);
@@ -215,7 +214,28 @@ test('a document that cannot be rendered is unavailable, whatever the reason, an
   }
 });
 
-test('a row that nobody waits for and cannot be written is told to the log', async (t) => {
+test('a fetch fails only after the row of its failure is on disk', async (t) => {
+  const gate = turnstile();
+  const { deliveries, store } = await bench(t, (real) => ({
+    resolveReferences: () => Promise.reject(away),
+    recordDeliveries: async (rows) => {
+      await gate.pass();
+      return real.recordDeliveries(rows);
+    },
+  }));
+  let answered = false;
+  const fetch = deliveries.deliver('include', CAPABILITY, FETCHER).catch((error: unknown) => {
+    answered = true;
+    return error;
+  });
+  await settle();
+  assert.deepEqual([gate.waiting, answered], [1, false]);
+  gate.letOne();
+  assert.equal(await fetch, away);
+  assert.equal((await store.listDeliveries('node-1', { after: null, limit: 10 }))[0]?.outcome, 'failed');
+});
+
+test('a row that cannot be written is told to the log, and a failure is still the one it was', async (t) => {
   const { deliveries, trouble } = await bench(t, () => ({
     resolveReferences: () => Promise.reject(away),
     recordDeliveries: () => Promise.reject(away),

@@ -169,15 +169,38 @@ test('an error of the store comes through as it is', async (t) => {
   }
 });
 
+/** Parts of the greatest size, in base64. */
+function big(count: number) {
+  const body = Buffer.alloc(LIMITS.partBytes, 0xff);
+  return Object.fromEntries(Array.from({ length: count }, (_, index) => [`p${index}`, { body, type: 'application/x-any' }]));
+}
+
+test('a document past what is served is refused before anything is put together, and before all of it is read', async (t) => {
+  let bodies = 0;
+  const { put, inspect, render } = await bench(t, (real) => ({
+    findBody(hash) {
+      bodies++;
+      return real.findBody(hash);
+    },
+  }));
+  // 11 MiB of bytes are nearly 15 MiB of base64: five are past 64 MiB.
+  const bundles = Array.from({ length: 9 }, (_, index) => `b${index}`);
+  const last = { body: Buffer.alloc(LIMITS.bundleBytes - 2 * LIMITS.partBytes, 0xff), type: 'application/x-any' };
+  for (const bundle of bundles) await put(bundle, { ...big(2), last });
+  const tooLarge = refused('invalid', 'document_too_large', /67108864.*16777216/);
+  await assert.rejects(render(...bundles), tooLarge);
+  assert.equal(bodies, 5 * 3);
+  await assert.rejects(inspect(...bundles), tooLarge);
+  assert.ok((await render(...bundles.slice(0, 4))).bytes.length > LIMITS.documentBytes);
+});
+
 test('a document past the limit is an error finding, not an exception', async (t) => {
-  const { put, inspect } = await bench(t);
-  const parts = Object.fromEntries(
-    ['a', 'b', 'c', 'd'].map((name) => [name, { body: Buffer.alloc(LIMITS.partBytes, 0xff), type: 'application/x-any' }]),
-  );
-  await put('big', parts);
+  const { put, inspect, render } = await bench(t);
+  for (const bundle of ['big1', 'big2']) await put(bundle, big(2));
   await put('handler', { 'h.py': HANDLER('["application/x-any"]') });
-  const { document, findings } = await inspect('big', 'handler');
+  const { document, findings } = await inspect('big1', 'big2', 'handler');
   assert.ok(document.bytes.length > LIMITS.documentBytes);
+  assert.deepEqual((await render('big1', 'big2', 'handler')).bytes, document.bytes, 'grown since, it is served all the same');
   assert.deepEqual(codes(findings), [['error', 'document_too_large', undefined]]);
   assert.throws(() => refuseErrors(findings, 'node-1'), refused('invalid', 'document_too_large', /^node-1: .*16777216/));
 });

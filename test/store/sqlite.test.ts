@@ -4,6 +4,7 @@ import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, type TestContext, test } from 'node:test';
+import { scheduler } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import SQLite from 'better-sqlite3';
 import { sql } from 'kysely';
@@ -95,6 +96,46 @@ describe('SQLite: the file', () => {
       await db.insertInto('meta').values({ key: 'a', value: 'b' }).execute();
       assert.equal(await store.findInstance('vm'), null);
     });
+  });
+
+  test('another process that holds the write lock is waited for, and meanwhile everything else goes on', async (t) => {
+    const file = await newFile(t);
+    const store = await opened(t, file);
+    await store.putInstances([write('vm')], 1);
+    const other = new SQLite(file);
+    t.after(() => other.close());
+    other.exec('begin immediate');
+    let written = false;
+    const putting = store.putInstances([write('two')], 1).then(() => {
+      written = true;
+    });
+    let [last, longest, reads] = [performance.now(), 0, 0];
+    const heart = setInterval(() => {
+      longest = Math.max(longest, performance.now() - last);
+      last = performance.now();
+    }, 10);
+    t.after(() => clearInterval(heart));
+    for (const begun = performance.now(); performance.now() - begun < 1200; reads++) {
+      assert.ok(await store.findInstance('vm'));
+      await scheduler.wait(10);
+    }
+    assert.equal(written, false);
+    other.exec('commit');
+    await putting;
+    assert.ok(await store.findInstance('two'));
+    assert.ok(longest < 400, `the event loop stood still for ${longest} ms`);
+    assert.ok(reads > 20, `${reads} reads`);
+  });
+
+  test('a lock that is never given back is trouble of ours, in the end', async (t) => {
+    const file = await newFile(t);
+    const store = await opened(t, file);
+    const other = new SQLite(file);
+    t.after(() => other.close());
+    other.exec('begin immediate');
+    await refused(store.putInstances([write('vm')], 1), 'unavailable', 'database_busy');
+    other.exec('commit');
+    await store.putInstances([write('vm')], 1);
   });
 
   test('a full disk refuses the write, keeps what was there, and is over when there is room again', async (t) => {

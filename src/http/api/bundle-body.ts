@@ -8,6 +8,7 @@ import type { BundleUpload, PartUpload } from '../../domain/upload.ts';
 import { type MimeEntity, parseMime } from '../../inspect/mime.ts';
 import { matchPrefix } from '../../inspect/sniff.ts';
 import { isSaidType } from '../../inspect/types.ts';
+import { parseJson, parseYaml } from '../document.ts';
 import {
   type BundleOptions,
   checkBundleDocument,
@@ -19,7 +20,6 @@ import {
   quoted,
   stated,
 } from './bundle-options.ts';
-import { parseJson, parseYaml } from './document.ts';
 
 export { BundleDocument, formatBundleOptions } from './bundle-options.ts';
 

@@ -5,7 +5,7 @@ import type { PartOrder, RevisionContent } from '../../domain/bundle.ts';
 import { invalid, malformed } from '../../domain/errors.ts';
 import type { JsonObject } from '../../domain/json.ts';
 import { BUNDLE_OPTIONS_FILE } from '../../domain/names.ts';
-import { parseYaml } from './document.ts';
+import { parseYaml } from '../document.ts';
 
 const Order = Type.Union([Type.Literal('name'), Type.Literal('given')], {
   description: '`name`: parts go by file name, bytewise. `given`: in the order in which they are listed.',
@@ -52,7 +52,12 @@ export const BundleDocument = Type.Object(
     author: answered(),
     findings: answered(),
   },
-  { additionalProperties: false },
+  {
+    additionalProperties: false,
+    examples: [
+      { parts: [{ filename: 'motd.sh', content: '#!/bin/sh\ndate > /etc/motd\n', type: 'text/x-shellscript-per-boot' }] },
+    ],
+  },
 );
 export type BundleDocument = Static<typeof BundleDocument>;
 

@@ -2,7 +2,7 @@ import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typ
 import type { Delivery } from '../../domain/delivery.ts';
 import { LIMITS } from '../../domain/limits.ts';
 import type { DeliveryService } from '../../service/deliveries.ts';
-import { Format, Limit, Name, Nullable, orText, PathName, problems, Sha256, Time } from './schemas.ts';
+import { Format, Limit, Name, Nullable, orText, PathName, problems, Sha256, Time } from '../schemas.ts';
 import { isoTime, sendColumns } from './text.ts';
 
 const DeliveryView = Type.Object(

@@ -7,10 +7,13 @@ import type { Actor, Authenticate } from '../../service/keys.ts';
 import type { TimelineService } from '../../service/timeline.ts';
 import { tokenOf } from '../auth.ts';
 import { sendProblem } from '../errors.ts';
+import { Finding, Problem } from '../schemas.ts';
 import { bundleRoutes, bundleSchemas } from './bundles.ts';
 import { deliveryRoutes, deliverySchemas } from './deliveries.ts';
-import { instanceRoutes, instanceSchemas } from './instances.ts';
-import { Finding, Problem } from './schemas.ts';
+import { instanceSchemas } from './instance-views.ts';
+import { instanceRoutes } from './instances.ts';
+import { partRoutes, partSchemas } from './parts.ts';
+import { revisionRoutes, revisionSchemas } from './revisions.ts';
 import { timelineRoutes, timelineSchemas } from './timeline.ts';
 
 declare module 'fastify' {
@@ -32,7 +35,16 @@ export interface ApiServices {
  * The schemas that others refer to by name. They belong to the root: a scope that adds schemas of its own gets Fastify's default validator
  * and serializer back, which coerce bodies and drop fields.
  */
-export const apiSchemas = [Finding, Problem, ...bundleSchemas, ...instanceSchemas, ...deliverySchemas, ...timelineSchemas];
+export const apiSchemas = [
+  Finding,
+  Problem,
+  ...bundleSchemas,
+  ...partSchemas,
+  ...revisionSchemas,
+  ...instanceSchemas,
+  ...deliverySchemas,
+  ...timelineSchemas,
+];
 
 /** The operators' scope: every call needs a token, every body arrives as bytes, every error is problem+json. */
 export const apiScope: FastifyPluginAsync<ApiServices> = async (app: FastifyInstance, services) => {
@@ -57,7 +69,10 @@ export const apiScope: FastifyPluginAsync<ApiServices> = async (app: FastifyInst
   app.addContentTypeParser('*', { parseAs: 'buffer' }, (_request, body, done) => done(null, body));
   app.setErrorHandler(sendProblem);
 
-  await app.register(bundleRoutes, { bundles: services.bundles });
+  const { bundles } = services;
+  await app.register(bundleRoutes, { bundles });
+  await app.register(partRoutes, { bundles });
+  await app.register(revisionRoutes, { bundles });
   await app.register(instanceRoutes, { instances: services.instances });
   await app.register(deliveryRoutes, { deliveries: services.deliveries });
   await app.register(timelineRoutes, { timeline: services.timeline });

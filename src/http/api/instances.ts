@@ -1,23 +1,12 @@
 import { type FastifyPluginAsyncTypebox, type Static, Type } from '@fastify/type-provider-typebox';
-import type { FastifyReply } from 'fastify';
-import { cloudInitInstanceId, type Instance, type InstanceSpec } from '../../domain/instance.ts';
+import type { InstanceSpec } from '../../domain/instance.ts';
 import type { Json, JsonObject } from '../../domain/json.ts';
 import { LIMITS } from '../../domain/limits.ts';
 import type { InstanceFilter } from '../../domain/store.ts';
-import {
-  type InstanceReport,
-  type InstanceService,
-  type InstanceWriteReport,
-  instanceEtag,
-  mergePatch,
-  specOf,
-} from '../../service/instances.ts';
-import { beforeBody, isFresh, preconditionsOf, sendEtag } from './conditions.ts';
-import { DOCUMENT_TYPES, readDocument, readDocumentList } from './document.ts';
+import { type InstanceService, instanceEtag, mergePatch } from '../../service/instances.ts';
+import { DOCUMENT_TYPES, readDocument, readDocumentList, readInstance } from '../document.ts';
 import {
   ConditionHeaders,
-  DryRun,
-  Findings,
   Format,
   FreeObject,
   file,
@@ -28,9 +17,10 @@ import {
   orText,
   PathName,
   problems,
-  Sha256,
-  Time,
-} from './schemas.ts';
+  WriteQuery,
+} from '../schemas.ts';
+import { beforeBody, isFresh, preconditionsOf, sendEtag } from './conditions.ts';
+import { nullableTime, sendWritten, viewItem, viewReport } from './instance-views.ts';
 import { isoTime, sendColumns } from './text.ts';
 
 /** What PUT takes. `name`, `status` and `changed` may be there, since a GET (or a write) answered with them, and mean nothing. */
@@ -56,109 +46,30 @@ const InstanceBody = Type.Object(
 );
 const InstanceListBody = Type.Array(
   Type.Object({ name: Name('instance'), ...specFields, ...ignoredFields }, { additionalProperties: false }),
-  { minItems: 1 },
-);
-const PatchBody = FreeObject('RFC 7396: what is there replaces, null removes, objects merge');
-
-const InstanceView = Type.Object(
   {
-    name: Name('instance'),
-    bundles: Type.Array(Type.String()),
-    vars: FreeObject('Values for templates and handlers'),
-    labels: Type.Record(Type.String(), Type.String()),
-    metaData: FreeObject('Added to the NoCloud meta-data'),
-    vendorData: Nullable(Type.String()),
-    networkConfig: Type.Unknown({ description: 'Text, object or null' }),
-    changed: Type.Optional(Type.Boolean({ description: 'On a write. false: it was so already' })),
-    status: Type.Object({
-      id: Type.String(),
-      instanceId: Type.String({ description: 'What cloud-init knows the machine by' }),
-      version: Type.Integer(),
-      createdAt: Time,
-      updatedAt: Time,
-      stub: Type.Object({
-        url: Type.String({ description: 'A secret of the machine’s' }),
-        text: Type.String({ description: 'What goes into Nova' }),
-        size: Type.Integer({ description: 'Bytes' }),
-      }),
-      document: Type.Object({
-        size: Type.Integer({ description: 'Bytes before compression' }),
-        digest: Sha256,
-        parts: Type.Array(Type.Object({ filename: Type.String(), type: Type.String(), origin: Type.String() })),
-        revisions: Type.Array(Type.String(), { examples: [['atomic@1', 'db@3']] }),
-        fitsNova: Type.Boolean({
-          description: 'Whether the document itself would have fit into Nova’s user-data (49,149 bytes)',
-        }),
-      }),
-      deliveries: Type.Object({ count: Type.Integer(), firstAt: Nullable(Time), lastAt: Nullable(Time) }),
-      findings: Findings,
-    }),
-  },
-  {
-    $id: 'Instance',
+    minItems: 1,
     examples: [
-      {
-        name: 'my-atomic-server',
-        bundles: ['atomic', 'db'],
-        vars: {},
-        labels: {},
-        metaData: {},
-        vendorData: null,
-        networkConfig: null,
-        status: {
-          id: '5f1d6c1be0a9a3f4',
-          instanceId: 'i-5f1d6c1be0a9a3f4',
-          version: 1,
-          createdAt: '2026-11-22T12:00:00.000Z',
-          updatedAt: '2026-11-22T12:00:00.000Z',
-          stub: {
-            url: 'http://192.0.2.10:8080/i/X1ELG-Cpo_QAAAAA0zO4kFq0XyVvPq9b2fQpVnkT/user-data',
-            text: '#include-once\nhttp://192.0.2.10:8080/i/X1ELG-Cpo_QAAAAA0zO4kFq0XyVvPq9b2fQpVnkT/user-data\n',
-            size: 97,
-          },
-          document: {
-            size: 1734,
-            digest: '9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08',
-            parts: [{ filename: '01-disable-selinux.sh', type: 'text/x-shellscript', origin: 'atomic@1/disable-selinux.sh' }],
-            revisions: ['atomic@1', 'db@3'],
-            fitsNova: true,
-          },
-          deliveries: { count: 0, firstAt: null, lastAt: null },
-          findings: [],
-        },
-      },
+      [
+        { name: 'node-1', bundles: ['web'] },
+        { name: 'node-2', bundles: ['web@stable'] },
+      ],
     ],
   },
 );
-
-const InstanceItem = Type.Object(
+const PatchBody = Type.Object(
+  {},
   {
-    name: Name('instance'),
-    bundles: Type.Array(Type.String()),
-    labels: Type.Record(Type.String(), Type.String()),
-    status: Type.Object({
-      id: Type.String(),
-      instanceId: Type.String(),
-      version: Type.Integer(),
-      createdAt: Time,
-      updatedAt: Time,
-      retiredAt: Nullable(Time),
-      deliveries: Type.Object({ count: Type.Integer(), firstAt: Nullable(Time), lastAt: Nullable(Time) }),
-    }),
+    additionalProperties: true,
+    description: 'RFC 7396: what is there replaces, null removes, objects merge',
+    examples: [{ labels: { site: 'ams1' }, networkConfig: null }],
   },
-  { $id: 'InstanceItem' },
 );
-
-/** What the routes' answers refer to by name. */
-export const instanceSchemas = [InstanceView, InstanceItem];
-
 const StubForm = Type.Union(
   [Type.Literal('include-once'), Type.Literal('include'), Type.Literal('nocloud'), Type.Literal('base64')],
   { description: 'nocloud: a kernel or SMBIOS string; base64: include-once for APIs that want it so' },
 );
 
 const Params = Type.Object({ instance: PathName('instance') });
-const WriteQuery = Type.Object({ dryRun: DryRun }, { additionalProperties: false });
 const written = { 200: Type.Ref('Instance#'), 201: Type.Ref('Instance#') };
 
 /** Registering machines, and what they get. */
@@ -270,7 +181,7 @@ export const instanceRoutes: FastifyPluginAsyncTypebox<{ instances: InstanceServ
     {
       bodyLimit: LIMITS.instanceBodyBytes,
       preParsing: etag,
-      preValidation: readDocument,
+      preValidation: readInstance,
       schema: {
         operationId: 'putInstance',
         summary: 'Register an instance, or state the whole of it anew',
@@ -279,7 +190,7 @@ export const instanceRoutes: FastifyPluginAsyncTypebox<{ instances: InstanceServ
         querystring: WriteQuery,
         headers: ConditionHeaders,
         body: InstanceBody,
-        consumes: DOCUMENT_TYPES,
+        consumes: [...DOCUMENT_TYPES, 'multipart/form-data'],
         response: { ...written, ...problems(400, 412, 413, 415, 422) },
       },
     },
@@ -378,7 +289,7 @@ export const instanceRoutes: FastifyPluginAsyncTypebox<{ instances: InstanceServ
         response: {
           200: file('The document', 'text/plain'),
           304: Nothing('Not modified'),
-          ...problems(400, 404, 409, 422),
+          ...problems(400, 404, 422),
         },
       },
     },
@@ -405,48 +316,4 @@ function toSpec(body: Omit<Static<typeof InstanceBody>, 'name'>): InstanceSpec {
 function parseLabel(text: string): { key: string; value: string | null } {
   const equals = text.indexOf('=');
   return equals < 0 ? { key: text, value: null } : { key: text.slice(0, equals), value: text.slice(equals + 1) };
-}
-
-function nullableTime(at: number | null): string | null {
-  return at === null ? null : isoTime(at);
-}
-
-function viewStatus(instance: Instance) {
-  return {
-    id: instance.id,
-    instanceId: cloudInitInstanceId(instance),
-    version: instance.version,
-    createdAt: isoTime(instance.createdAt),
-    updatedAt: isoTime(instance.updatedAt),
-    deliveries: {
-      count: instance.deliveryCount,
-      firstAt: nullableTime(instance.firstDeliveryAt),
-      lastAt: nullableTime(instance.lastDeliveryAt),
-    },
-  };
-}
-
-function viewItem(instance: Instance) {
-  const { name, bundles, labels } = instance;
-  return { name, bundles, labels, status: { ...viewStatus(instance), retiredAt: nullableTime(instance.retiredAt) } };
-}
-
-function viewReport({ instance, stub, document, findings }: InstanceReport) {
-  return {
-    name: instance.name,
-    ...specOf(instance),
-    status: {
-      ...viewStatus(instance),
-      stub: { ...stub, size: Buffer.byteLength(stub.text) },
-      document: { ...document, fitsNova: document.size <= LIMITS.novaUserDataBytes },
-      findings,
-    },
-  };
-}
-
-function sendWritten(reply: FastifyReply, report: InstanceWriteReport, { dryRun = false }: { dryRun?: boolean }): FastifyReply {
-  const { name } = report.instance;
-  sendEtag(reply, instanceEtag(report.instance));
-  if (report.created && !dryRun) reply.code(201).header('location', `/api/v1/instances/${name}`);
-  return reply.send({ ...viewReport(report), changed: report.changed });
 }

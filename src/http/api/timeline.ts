@@ -2,8 +2,8 @@ import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typ
 import type { FastifyReply } from 'fastify';
 import { LIMITS } from '../../domain/limits.ts';
 import type { Timeline, TimelineEvent, TimelineService } from '../../service/timeline.ts';
+import { Format, Limit, orText, PathName, problems, Time } from '../schemas.ts';
 import { viewDelivery } from './deliveries.ts';
-import { Format, Limit, orText, PathName, problems, Time } from './schemas.ts';
 import { isoTime, printable } from './text.ts';
 
 const ManifestView = Type.Object(
@@ -25,7 +25,7 @@ const ManifestView = Type.Object(
 const EventView = Type.Object(
   {
     at: Time,
-    kind: Type.Union([Type.Literal('registered'), Type.Literal('changed'), Type.Literal('fetched'), Type.Literal('manifest')]),
+    kind: Type.Union((['registered', 'changed', 'retired', 'fetched', 'manifest'] as const).map((kind) => Type.Literal(kind))),
     version: Type.Optional(Type.Integer({ description: 'registered, changed' })),
     delivery: Type.Optional(Type.Ref('Delivery#')),
     manifest: Type.Optional(Type.Ref('ManifestResult#')),
@@ -52,7 +52,7 @@ export const timelineRoutes: FastifyPluginAsyncTypebox<{ timeline: TimelineServi
             Type.Object({
               items: Type.Array(Type.Ref('TimelineEvent#')),
               next: Type.Null(),
-              reportsDropped: Type.Integer({ description: 'Reports past the instance’s limit, which were not kept' }),
+              reportsDropped: Type.Integer({ description: 'Old reports that were dropped: past the instance’s limit' }),
             }),
           ),
           ...problems(400, 404),
@@ -84,7 +84,7 @@ function viewEvent(event: TimelineEvent) {
 function sendLines(reply: FastifyReply, { events, reportsDropped }: Timeline): FastifyReply {
   const lines = events.map((event) => `${isoTime(event.at)}  ${printable(describe(event))}${outputOf(event)}\n`);
   if (reportsDropped > 0)
-    lines.push(`${reportsDropped} reports more were not kept: the limit is ${LIMITS.reportsPerInstance}\n`);
+    lines.push(`${reportsDropped} older reports were dropped: the limit is ${LIMITS.reportsPerInstance}\n`);
   return reply.type('text/plain; charset=utf-8').send(lines.join(''));
 }
 
@@ -92,6 +92,8 @@ function describe(event: TimelineEvent): string {
   switch (event.kind) {
     case 'registered':
       return 'registered';
+    case 'retired':
+      return 'retired';
     case 'changed':
       return `changed to version ${event.version}`;
     case 'fetched': {

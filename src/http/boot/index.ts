@@ -6,6 +6,7 @@ import type { DeliveryService } from '../../service/deliveries.ts';
 import type { Document } from '../../service/documents.ts';
 import type { TimelineService } from '../../service/timeline.ts';
 import { sendBootLine } from '../errors.ts';
+import { machineSchema } from '../schemas.ts';
 import { reportRoutes } from './reports.ts';
 
 declare module 'fastify' {
@@ -21,7 +22,14 @@ const GZIP_FROM_BYTES = 16 * 1024;
 const USER_AGENT_CHARACTERS = 256;
 const gzipAsync = promisify(gzip);
 
-const SEED_DOCUMENTS = ['meta-data', 'vendor-data', 'network-config'] as const;
+const SEED_DOCUMENTS = [
+  ['meta-data', 'fetchMetaData'],
+  ['vendor-data', 'fetchVendorData'],
+  ['network-config', 'fetchNetworkConfig'],
+] as const;
+
+/** Any query: a machine may add what it likes to its URL. */
+const UNLISTED = { hide: true, querystring: { type: 'object' } };
 
 export interface BootServices {
   deliveries: DeliveryService;
@@ -33,17 +41,20 @@ export const bootScope: FastifyPluginAsync<BootServices> = async (app, { deliver
   app.decorateRequest('instanceName', null);
   app.setErrorHandler(sendBootLine);
 
-  for (const [url, purpose] of [
-    ['/i/:capability/user-data', 'include'],
-    ['/s/:capability/user-data', 'seed'],
+  for (const [url, purpose, operationId, summary] of [
+    ['/i/:capability/user-data', 'include', 'fetchInclude', 'The document, for the #include-once stub'],
+    ['/s/:capability/user-data', 'seed', 'fetchSeedUserData', 'The document, for a NoCloud seed'],
   ] as const) {
     app.get<{ Params: { capability: string } }>(
       url,
-      { exposeHeadRoute: false, schema: { hide: true } },
+      {
+        exposeHeadRoute: false,
+        schema: machineSchema(operationId, summary, { status: 200, description: 'MIME multipart; a row of the ledger' }),
+      },
       async (request, reply) => {
         const { capability } = request.params;
         const userAgent = (request.headers['user-agent'] ?? '').slice(0, USER_AGENT_CHARACTERS);
-        const fetcher = { address: request.ip, userAgent };
+        const fetcher = { address: plainAddress(request.ip), userAgent };
         const document = await deliveries.deliver(purpose, capability, fetcher);
         request.instanceName = document.instance;
         let finished = false;
@@ -57,17 +68,22 @@ export const bootScope: FastifyPluginAsync<BootServices> = async (app, { deliver
       },
     );
 
-    app.head<{ Params: { capability: string } }>(url, { schema: { hide: true } }, async (request, reply) => {
+    app.head<{ Params: { capability: string } }>(url, { schema: UNLISTED }, async (request, reply) => {
       const document = await deliveries.peek(purpose, request.params.capability);
       request.instanceName = document.instance;
       return plain(reply).header('content-length', document.bytes.length).send();
     });
   }
 
-  for (const document of SEED_DOCUMENTS)
+  for (const [document, operationId] of SEED_DOCUMENTS)
     app.get<{ Params: { capability: string } }>(
       `/s/:capability/${document}`,
-      { schema: { hide: true } },
+      {
+        schema: machineSchema(operationId, `The NoCloud ${document}`, {
+          status: 200,
+          description: 'Empty where nothing is set',
+        }),
+      },
       async (request, reply) => plain(reply).send(await deliveries.seed(request.params.capability, document)),
     );
 
@@ -75,7 +91,7 @@ export const bootScope: FastifyPluginAsync<BootServices> = async (app, { deliver
 
   // Whatever else begins like this is nobody's: the machines' answer, not the operators' page about it.
   for (const prefix of ['/i', '/s', '/r'])
-    app.all(`${prefix}/*`, { schema: { hide: true } }, async () => {
+    app.all(`${prefix}/*`, { schema: UNLISTED }, async () => {
       throw notFound('unknown_capability', 'no such document');
     });
 };
@@ -97,4 +113,9 @@ function plain(reply: FastifyReply): FastifyReply {
     .type('text/plain; charset=utf-8')
     .header('cache-control', 'no-store')
     .header('x-content-type-options', 'nosniff');
+}
+
+/** An IPv4 client of an IPv6 listener by its own address. */
+function plainAddress(address: string): string {
+  return address.replace(/^::ffff:(?=\d+\.\d+\.\d+\.\d+$)/, '');
 }

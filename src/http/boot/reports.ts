@@ -2,8 +2,9 @@ import { type FastifyPluginAsyncTypebox, type Static, Type } from '@fastify/type
 import { BootbundleError, invalid } from '../../domain/errors.ts';
 import { LIMITS } from '../../domain/limits.ts';
 import type { TimelineService } from '../../service/timeline.ts';
-import { parseJson } from '../api/document.ts';
+import { parseJson } from '../document.ts';
 import { classify, sendBootLine } from '../errors.ts';
+import { machineSchema } from '../schemas.ts';
 
 /** What the applier of the bundle `kube` posts (src/guest/README.md). A newer one may say more: it is passed over. */
 const ManifestBody = Type.Object({
@@ -37,16 +38,21 @@ export const reportRoutes: FastifyPluginAsyncTypebox<{ timeline: TimelineService
 
   app.post<{ Params: { capability: string } }>(
     '/r/:capability/manifests',
-    { bodyLimit: LIMITS.reportBytes, schema: { hide: true } },
+    {
+      bodyLimit: LIMITS.reportBytes,
+      config: { requestBody: { required: true, content: { 'application/json': { schema: ManifestBody } } } },
+      schema: machineSchema('reportManifest', 'A manifest’s result, from the applier of the bundle kube', {
+        status: 204,
+        description: 'Kept; sent twice, kept once',
+      }),
+    },
     async (request, reply) => {
       const body = readReport(request.body);
       if (!request.validateInput(body, ManifestBody)) throw badReport('it does not have the fields of a manifest result');
       const { id, file, part, sha256, status, attempts, output, at, ...by } = body as Static<typeof ManifestBody>;
       const { client = '', clientVersion = '' } = by;
       const manifest = { id, file, part, sha256, status, attempts, client, clientVersion, output, at };
-      const { instance, outcome } = await timeline.report(request.params.capability, manifest);
-      request.instanceName = instance;
-      if (outcome === 'dropped') request.log.warn({ instance }, 'report dropped: the instance has as many as it may');
+      request.instanceName = await timeline.report(request.params.capability, manifest);
       return reply.code(204).send(null);
     },
   );

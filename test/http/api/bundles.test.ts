@@ -3,6 +3,7 @@ import { buffer } from 'node:stream/consumers';
 import { test } from 'node:test';
 import { pack } from 'tar-stream';
 import { sha256 } from '../../../src/domain/bundle.ts';
+import { LIMITS } from '../../../src/domain/limits.ts';
 import { buildTestApp, refuses, snapshot } from '../../app.ts';
 
 const SH = '#!/bin/sh\necho hello\n';
@@ -30,6 +31,7 @@ test('a part is created, kept when equal, and replaced; each change is one revis
     changed: true,
     filename: 'a.sh',
     type: 'text/x-shellscript',
+    typeSaid: false,
     size: SH.length,
     sha256: sha256(SH),
     merge: null,
@@ -201,7 +203,7 @@ test('what you put comes back as a tar, and put again it changes nothing', async
   assert.equal(elsewhere.json().digest, put.json().digest);
 });
 
-test('a bundle says who refers to it; its entity tag is the digest', async (t) => {
+test('a bundle says who refers to it; its entity tag is the digest, and only a tar is nothing but that', async (t) => {
   const { api, register } = await buildTestApp(t);
   await register('one', { 'web/a.sh': SH });
   await api('PUT', '/bundles/web/tags/stable', { revision: 1 });
@@ -217,7 +219,14 @@ test('a bundle says who refers to it; its entity tag is the digest', async (t) =
     { instance: 'three', reference: 'web@1' },
     { instance: 'two', reference: 'web@stable' },
   ]);
-  assert.equal((await api('GET', '/bundles/web', undefined, { 'if-none-match': `"${digest}"` })).statusCode, 304);
+  const fresh = (url: string) => api('GET', url, undefined, { 'if-none-match': `"${digest}"` });
+  const tarred = await fresh('/bundles/web?format=tar');
+  assert.deepEqual([tarred.statusCode, tarred.body, tarred.headers.etag], [304, '', `"${digest}"`]);
+  await api('PUT', '/bundles/web/tags/newest', { revision: 1 });
+  await api('DELETE', '/instances/three');
+  const changed = await fresh('/bundles/web');
+  assert.deepEqual([changed.statusCode, changed.json().tags], [200, { stable: 1, newest: 1 }], 'tags and followers change');
+  assert.equal(changed.json().status.usedBy.length, 2);
 });
 
 test('a bundle in use stays, and the refusal names who uses it; unused it leaves a tombstone and its numbers go on', async (t) => {
@@ -332,6 +341,125 @@ test('a dry run answers what would happen and changes nothing', async (t) => {
   assert.equal((await api('PUT', '/bundles/web/parts/c?dryRun=true', 'nothing known')).statusCode, 422);
 });
 
+test('a dry run creates nothing: 200 and no Location, with the number a retired bundle would go on with', async (t) => {
+  const { api } = await buildTestApp(t);
+  for (const number of [1, 2]) await api('PUT', '/bundles/gone/parts/a.sh', `${SH}# ${number}\n`);
+  await api('DELETE', '/bundles/gone');
+  const parts = [{ filename: 'a.sh', content: SH }];
+  for (const [method, url, body] of [
+    ['PUT', '/bundles/gone/parts/a.sh', SH],
+    ['PUT', '/bundles/gone', { parts }],
+    ['POST', '/bundles/gone', { parts }],
+  ] as const) {
+    const answer = await api(method, `${url}?dryRun=true`, body);
+    assert.deepEqual([answer.statusCode, answer.headers.location], [200, undefined], `${method} ${url}`);
+    assert.deepEqual([answer.json().revision, answer.json().changed], [3, true], `${method} ${url}`);
+  }
+  assert.equal((await api('PUT', '/bundles/gone', { parts })).json().revision, 3, 'and so it is');
+});
+
+test('each part says whether its type was said, wherever it is shown', async (t) => {
+  const { api } = await buildTestApp(t);
+  await api('PUT', '/bundles/web/parts/a.sh?type=text/x-shellscript-per-boot', SH);
+  const added = await api('PUT', '/bundles/web/parts/b.sh', SH);
+  assert.equal(added.json().typeSaid, false);
+  const said = (parts: { typeSaid: boolean }[]) => parts.map(({ typeSaid }) => typeSaid);
+  for (const url of ['/bundles/web', '/bundles/web/revisions/2'])
+    assert.deepEqual(said((await api('GET', url)).json().parts), [true, false], url);
+  assert.deepEqual(said((await api('GET', '/bundles/web/parts')).json().items), [true, false]);
+});
+
+test('a cloud-config that cloud-init would drop is 422 with the place, and nothing is stored', async (t) => {
+  const test = await buildTestApp(t);
+  const put = (body: string, query = '') => ['PUT', `/bundles/web/parts/c.cfg${query}`, body] as const;
+  await refuses(test, [
+    ['broken YAML', put('#cloud-config\nusers:\n- a\n b: c: d\n'), 422, 'bad_yaml'],
+    ['a list', put('#cloud-config\n- a\n'), 422, 'not_a_mapping'],
+    ['a broken archive', put('#cloud-config-archive\na: 1\n'), 422, 'not_a_list'],
+    ['a broken patch', put('#cloud-config-jsonp\n[{]\n'), 422, 'bad_json'],
+    ['with its type said', put('hello', '?type=text/cloud-config'), 422, 'not_a_mapping'],
+    ['in a dry run', put('#cloud-config\na: [\n', '?dryRun=true'), 422, 'bad_yaml'],
+  ]);
+  assert.equal(await test.store.findBundle('web'), null);
+  const broken = (await test.api(...put('#cloud-config\na: 1\nPASSWORD: c: d\n'))).json();
+  assert.deepEqual(
+    broken.findings.map(({ message, ...rest }: { message: string }) => rest),
+    [{ severity: 'error', code: 'bad_yaml', part: 'c.cfg', line: 3, column: 12 }],
+  );
+  assert.match(broken.detail, /^c\.cfg: .*line 3, column 12/);
+  assert.doesNotMatch(JSON.stringify(broken), /PASSWORD/);
+  const empty = await test.api(...put('#cloud-config\n# later\n'));
+  assert.deepEqual([empty.statusCode, empty.json().findings[0].code], [201, 'empty_config'], 'a warning keeps nobody');
+  const template = await test.api(
+    'PUT',
+    '/bundles/web/parts/j.cfg',
+    '## template: jinja\n#cloud-config\na: {{ x }}\n{% if %}\n',
+  );
+  assert.deepEqual([template.statusCode, template.json().findings], [201, []]);
+});
+
+test('of an upload with several parts the error says which, whatever form it came in', async (t) => {
+  const test = await buildTestApp(t);
+  const form = (name: string, content: string) =>
+    `--x\r\nContent-Disposition: form-data; name="part"; filename="${name}"\r\nContent-Type: application/octet-stream\r\n\r\n${content}\r\n`;
+  const mime = (name: string, content: string) =>
+    `--x\nContent-Type: text/plain\nContent-Disposition: attachment; filename="${name}"\n\n${content}\n`;
+  for (const [what, bad, code] of [
+    ['nobody knows', 'what is this', 'unrecognised_part'],
+    ['its line breaks are lost', '#!/bin/shecho hello', 'newlines_lost'],
+    ['a byte order mark', '\ufeff#cloud-config\n', 'bom'],
+    ['broken YAML', '#cloud-config\na: [\n', 'bad_yaml'],
+    ['a broken manifest', 'apiVersion: v1\nkind: Pod\nmetadata: [\n', 'bad_yaml'],
+  ] as const) {
+    const files = { 'a.sh': SH, bad, 'z.sh': SH };
+    const contents = Object.entries(files);
+    const forms = [
+      ['tar', await tar(files), TAR],
+      [
+        'form',
+        `${contents.map((file) => form(...file)).join('')}--x--\r\n`,
+        { 'content-type': 'multipart/form-data; boundary=x' },
+      ],
+      ['JSON', { parts: contents.map(([filename, content]) => ({ filename, content })) }, {}],
+      ['MIME', `${contents.map((file) => mime(...file)).join('')}--x--\n`, { 'content-type': 'multipart/mixed; boundary=x' }],
+    ] as const;
+    for (const [name, body, headers] of forms)
+      for (const method of ['PUT', 'POST'] as const) {
+        // Without a charset 8bit text of a MIME archive is another text.
+        if (name === 'MIME' && code === 'bom') continue;
+        const answer = await test.api(method, '/bundles/web', body, headers);
+        assert.deepEqual([answer.statusCode, answer.json().code], [422, code], `${what}, ${name}: ${answer.body}`);
+        assert.match(answer.json().detail, /^bad: (?!bad: )/, `${what}, ${name}`);
+      }
+  }
+  assert.equal(await test.store.findBundle('web'), null);
+});
+
+test('MIME import: what is typed a script and begins like a cloud-config is one, as cloud-init takes it', async (t) => {
+  const { api } = await buildTestApp(t);
+  const archive = [
+    ['text/x-shellscript', 'a.cfg', CONFIG],
+    ['text/x-shellscript', 'b.sh', SH],
+    ['text/x-shellscript', 'c', 'echo no mark\n'],
+    ['text/x-shellscript-per-boot', 'd', SH],
+    ['text/x-shellscript', 'e', '\n  #part-handler\ndef list_types():\n    return []\n'],
+  ]
+    .map(([type, name, body]) => `--x\nContent-Type: ${type}\nContent-Disposition: attachment; filename="${name}"\n\n${body}\n`)
+    .join('');
+  const answer = await api('PUT', '/bundles/web', `${archive}--x--\n`, { 'content-type': 'multipart/mixed; boundary=x' });
+  assert.equal(answer.statusCode, 201, answer.body);
+  assert.deepEqual(
+    answer.json().parts.map(({ filename, type, typeSaid }: Record<string, unknown>) => [filename, type, typeSaid]),
+    [
+      ['a.cfg', 'text/cloud-config', false],
+      ['b.sh', 'text/x-shellscript', false],
+      ['c', 'text/x-shellscript', true],
+      ['d', 'text/x-shellscript-per-boot', true],
+      ['e', 'text/part-handler', false],
+    ],
+  );
+});
+
 test('conditions hold on every write that takes them', async (t) => {
   const test = await buildTestApp(t);
   const { api } = test;
@@ -359,6 +487,14 @@ test('conditions hold on every write that takes them', async (t) => {
     ['a new part if it is there', ['PUT', '/bundles/web/parts/b.sh', SH, { 'if-match': '*' }], 412, 'etag_mismatch'],
     ['a new bundle if it is there', ['PUT', '/bundles/new', { parts }, { 'if-match': '*' }], 412, 'etag_mismatch'],
   ]);
+  await api('PUT', '/bundles/web/tags/stable', { revision: 1 });
+  await refuses(
+    test,
+    [{ 'if-match': '*' }, { 'if-match': bundle }, { 'if-none-match': '*' }].flatMap((condition) => [
+      ['to set a tag', ['PUT', '/bundles/web/tags/stable', { revision: 1 }, condition], 400, 'no_conditions'] as const,
+      ['to delete a tag', ['DELETE', '/bundles/web/tags/stable', undefined, condition], 400, 'no_conditions'] as const,
+    ]),
+  );
   for (const [method, url, body] of writes) {
     const current = String((await api('GET', url)).headers.etag);
     for (const tag of [`"x", ${current}`, current.replaceAll('"', ''), '*']) {
@@ -401,6 +537,16 @@ test('a part that cannot be is refused, and nothing changes', async (t) => {
       (name) => [`part ${JSON.stringify(name)}`, put(`web/parts/${encodeURIComponent(name)}`), 400, 'bad_name'] as const,
     ),
     ['a name of 10,000 characters', put(`web/parts/${'a'.repeat(10_000)}`), 400, 'bad_name'],
+    ...['%00', 'a%00', '%ed%9f%bf', 'A', 'a%0a'].flatMap((name) =>
+      [{ 'if-match': '*' }, { 'if-none-match': '*' }].flatMap((condition) => [
+        [`a condition on a part of bundle ${name}`, put(`${name}/parts/a.sh`, SH, condition), 400, 'bad_name'] as const,
+        [`a condition on bundle ${name}`, put(name, '{}', condition), 400, 'bad_name'] as const,
+        [`to delete bundle ${name}`, ['DELETE', `/bundles/${name}`, undefined, condition], 400, 'bad_name'] as const,
+      ]),
+    ),
+    ...['%00', 'a%00', '.a', 'a%20b'].map(
+      (name) => [`a condition on part ${name}`, put(`web/parts/${name}`, SH, { 'if-match': '*' }), 400, 'bad_name'] as const,
+    ),
     ['%zz', put('web/parts/%zz'), 400, 'bad_url'],
     ['half a UTF-8 character', put('web/parts/%c3'), 400, 'bad_url'],
     ['the name of the options', put('web/parts/bundle.yaml'), 400, 'reserved_name'],
@@ -491,13 +637,9 @@ test('a whole bundle that cannot be is refused, and nothing changes', async (t) 
     ['a folder in a tar', await tar({ 'd/a.sh': SH }), TAR, 422, 'tar_entry'],
     ['257 parts', await tar(many), TAR, 413, 'too_many_parts'],
     ['a part past 4 MiB', await tar({ 'a.sh': `${big}#` }), TAR, 413, 'part_too_large'],
-    [
-      'more than a document holds',
-      await tar(Object.fromEntries([1, 2, 3, 4, 5].map((n) => [`${n}.sh`, big]))),
-      TAR,
-      413,
-      'bundle_too_large',
-    ],
+    ['11 MiB and some', await tar(Object.fromEntries([1, 2, 3].map((n) => [`${n}.sh`, big]))), TAR, 413, 'bundle_too_large'],
+    ['vars past 64 KiB', { parts: [part], vars: { a: 'x'.repeat(64 * 1024) } }, {}, 413, 'vars_too_large'],
+    ['vars past 64 KiB in UTF-8', { parts: [part], vars: { a: '✓'.repeat(22_000) } }, {}, 413, 'vars_too_large'],
     ['more than the URL takes', Buffer.alloc(24 * 1024 * 1024 + 1), TAR, 413, 'body_too_large'],
     ['a broken form', '--y--', { 'content-type': 'multipart/form-data; boundary=x' }, 400, 'bad_form'],
     ['a form without a boundary', 'x', { 'content-type': 'multipart/form-data' }, 400, 'bad_form'],
@@ -512,4 +654,21 @@ test('a whole bundle that cannot be is refused, and nothing changes', async (t) 
       [`POST ${what}`, ['POST', '/bundles/web', body, headers], status, code] as const,
     ]),
   );
+});
+
+test('a bundle may have 11 MiB of parts and 64 KiB of vars: so much, and a byte less than too much', async (t) => {
+  const test = await buildTestApp(t);
+  const { bundleBytes, varsBytes, partBytes } = LIMITS;
+  const script = (bytes: number) => `#!/bin/sh\n${'#'.repeat(bytes - 10)}`;
+  const sizes = [partBytes, partBytes, bundleBytes - 2 * partBytes];
+  const upload = (more: number) =>
+    tar(Object.fromEntries(sizes.map((size, index) => [`${index}.sh`, script(size + (index === 2 ? more : 0))])));
+  assert.equal((await test.api('PUT', '/bundles/big', await upload(1), TAR)).json().code, 'bundle_too_large');
+  assert.equal((await test.api('PUT', '/bundles/big', await upload(0), TAR)).statusCode, 201);
+  await refuses(test, [['one more part', ['PUT', '/bundles/big/parts/x.sh', SH], 413, 'bundle_too_large']]);
+
+  const vars = (length: number) => ({ parts: [{ filename: 'a.sh', content: SH }], vars: { a: 'x'.repeat(length) } });
+  const fits = varsBytes - '{"a":""}'.length;
+  assert.equal((await test.api('PUT', '/bundles/vars', vars(fits + 1))).json().code, 'vars_too_large');
+  assert.equal((await test.api('PUT', '/bundles/vars', vars(fits))).statusCode, 201);
 });

@@ -6,6 +6,38 @@ const SH = '#!/bin/sh\necho hello\n';
 const YAML = { 'content-type': 'application/yaml' };
 const NDJSON = { 'content-type': 'application/x-ndjson' };
 
+const FORM = { 'content-type': 'multipart/form-data; boundary=x' };
+const form = (...fields: (readonly [name: string, text: string])[]) =>
+  `${fields.map(([name, text]) => `--x\r\nContent-Disposition: form-data; name="${name}"\r\n\r\n${text}\r\n`).join('')}--x--\r\n`;
+/** What would be another directory, another line of meta-data, or an option of a command. */
+const HOSTILE_WORDS = [
+  '../../etc/cron.d',
+  '..',
+  '.',
+  '/etc',
+  'a/b',
+  'a\\b',
+  '-rf',
+  'a b',
+  'a\n',
+  '\na',
+  'a\0',
+  'a;reboot',
+  '$(reboot)',
+  '`x`',
+  'a"b',
+  "a'b",
+  'ü',
+  '\u202ea',
+  '',
+  'a'.repeat(256),
+  null,
+  7,
+  true,
+  ['a'],
+  { a: 'b' },
+];
+
 /** An app with two bundles, `web` (revision 2, tag `stable` on 1) and `db`. */
 async function build(t: Parameters<typeof buildTestApp>[0], overrides = {}): Promise<TestApp> {
   const test = await buildTestApp(t, overrides);
@@ -165,6 +197,92 @@ test('a list is registered all at once, in every form it may have', async (t) =>
   assert.equal((await api('PUT', '/instances', got)).json().changed, 0, 'what GET said, put again');
 });
 
+test('a dry run that would create: 200, no Location, no stub; and nothing is there', async (t) => {
+  const test = await build(t);
+  const { api } = test;
+  await api('PUT', '/instances/old', { bundles: ['web'] });
+  const before = await snapshot(test);
+  const spec = { bundles: ['web'], labels: { a: 'b' } };
+  const dry = await api('PUT', '/instances/new?dryRun=true', spec);
+  assert.deepEqual([dry.statusCode, dry.headers.location], [200, undefined]);
+  const { status, changed } = dry.json();
+  assert.deepEqual([status.stub, changed, status.document.revisions], [null, true, ['web@2']], 'there is no URL yet');
+  assert.ok(status.document.size > 0);
+  const change = await api('PUT', '/instances/old?dryRun=true', spec);
+  assert.deepEqual([change.statusCode, change.json().changed], [200, true]);
+  assert.match(change.json().status.stub.text, /^#include-once\n/, 'an instance that is there has its stub');
+  const list = await api('PUT', '/instances?dryRun=true', [
+    { name: 'new', ...spec },
+    { name: 'old', ...spec },
+  ]);
+  assert.deepEqual(
+    list.json().items.map((item: { status: { stub: unknown } }) => item.status.stub === null),
+    [true, false],
+  );
+  assert.equal(await snapshot(test), before);
+  await api('DELETE', '/instances/old');
+  const revived = await api('PUT', '/instances/old?dryRun=true', spec);
+  assert.deepEqual([revived.statusCode, revived.json().status.stub], [200, null], 'a retired one would get a fresh URL');
+});
+
+test('a list has no entity tag: conditions on it are refused', async (t) => {
+  const test = await build(t);
+  const list = [{ name: 'vm', bundles: ['web'] }];
+  await refuses(
+    test,
+    [{ 'if-match': '*' }, { 'if-match': '"x"' }, { 'if-none-match': '*' }].map(
+      (condition) => [JSON.stringify(condition), ['PUT', '/instances', list, condition], 400, 'no_conditions'] as const,
+    ),
+  );
+});
+
+test('one instance has at most 1 MiB, in a list and by a patch too', async (t) => {
+  const test = await build(t);
+  const half = 'x'.repeat(600_000);
+  await test.api('PUT', '/instances/vm', { bundles: ['web'], vars: { a: half } });
+  await refuses(test, [
+    [
+      'in a list',
+      [
+        'PUT',
+        '/instances',
+        [
+          { name: 'small', bundles: ['web'] },
+          { name: 'large', bundles: ['web'], vars: { a: half, b: half } },
+        ],
+      ],
+      413,
+      'instance_too_large',
+    ],
+    ['bit by bit', ['PATCH', '/instances/vm', { vars: { b: half } }], 413, 'instance_too_large'],
+  ]);
+});
+
+test('an instance may come in a form', async (t) => {
+  const { api } = await build(t);
+  const answer = await api('PUT', '/instances/vm', form(['instance', 'bundles: [web]\nvars: {a: "ü"}\n']), FORM);
+  assert.deepEqual([answer.statusCode, answer.json().vars], [201, { a: 'ü' }], answer.body);
+  const again = await api('PUT', '/instances/vm', form(['instance', '{"bundles": ["web"], "vars": {"a": "ü"}}']), FORM);
+  assert.deepEqual([again.statusCode, again.json().changed], [200, false]);
+});
+
+test('an instance-id and a hostname of every shape that is one are taken', async (t) => {
+  const { api } = await build(t);
+  for (const word of [
+    'i-0123',
+    'iid-local01',
+    'vm.example.org',
+    '8c0e9f4e-7d2a-4b7e-9d36-7f4c2a',
+    'A_b',
+    'a:b',
+    '7',
+    'a'.repeat(255),
+  ]) {
+    const metaData = { 'instance-id': word, 'local-hostname': word };
+    assert.ok((await api('PUT', '/instances/vm', { bundles: [], metaData })).statusCode < 300, word);
+  }
+});
+
 test('a list with one that cannot be changes nothing', async (t) => {
   const test = await build(t);
   await test.api('PUT', '/instances/old', { bundles: ['web'] });
@@ -214,6 +332,9 @@ test('lists go in pages, and every filter filters', async (t) => {
   assert.deepEqual(await list('bundle=web'), ['a', 'b']);
   assert.deepEqual(await list('bundle=db&label=site=fra1'), ['b']);
   assert.deepEqual(await list('bundle=none'), []);
+  for (const query of ['bundle=%00', 'bundle=web%00', 'label=%00', 'label=site=%00', 'instanceId=%00', 'address=%00'])
+    assert.deepEqual(await list(query), [], query);
+  assert.equal((await api('GET', '/instances?after=%00')).statusCode, 200);
   assert.deepEqual(await list('label=site'), ['a', 'b', 'c']);
   assert.deepEqual(await list('label=rack'), ['a']);
   assert.deepEqual(await list('label=site%3Dfra1&label=rack=1'), ['a']);
@@ -381,7 +502,24 @@ test('what cannot be registered is refused, and nothing changes', async (t) => {
     ['broken YAML', put('bundles: [', YAML), 400, 'bad_yaml'],
     ['two documents', put('bundles: []\n---\nbundles: []\n', YAML), 400, 'bad_yaml'],
     ['not UTF-8', put(Buffer.from([0x7b, 0xff, 0x7d]), json), 400, 'not_utf8'],
-    ['a form', put('--x--', { 'content-type': 'multipart/form-data; boundary=x' }), 415, 'bad_content_type'],
+    ['an empty form', put('--x--', FORM), 400, 'bad_form'],
+    ['a form without its end', put(form(['instance', 'bundles: [db]']).slice(0, -6), FORM), 400, 'bad_form'],
+    [
+      'a form of another boundary',
+      put(form(['instance', 'bundles: [db]']), { 'content-type': 'multipart/form-data; boundary=y' }),
+      400,
+      'bad_form',
+    ],
+    ['a form with a field more', put(form(['instance', 'bundles: [db]'], ['secrets.a', 'x']), FORM), 400, 'unknown_field'],
+    [
+      'a form with a field twice',
+      put(form(['instance', 'bundles: [db]'], ['instance', 'bundles: [db]']), FORM),
+      400,
+      'bad_form',
+    ],
+    ['a form with broken YAML', put(form(['instance', 'bundles: [']), FORM), 400, 'bad_yaml'],
+    ['a form with nothing in it', put(form(['instance', '']), FORM), 400, 'empty_body'],
+    ['a patch as a form', ['PATCH', '/instances/vm', form(['instance', 'labels: {a: b}']), FORM], 415, 'bad_content_type'],
     ['a Content-Type that is none', put('{}', { 'content-type': 'nonsense' }), 415, 'bad_content_type'],
     ['too much', put(Buffer.alloc(1024 * 1024 + 1, ' ')), 413, 'body_too_large'],
     ['too deep', put(deep, json), 400, 'bad_value'],
@@ -405,11 +543,23 @@ test('what cannot be registered is refused, and nothing changes', async (t) => {
     ['a label with a line break', spec({ labels: { a: '1\n' } }), 422, 'bad_label'],
     ['an instance-id that is none', spec({ metaData: { 'instance-id': 'a b' } }), 422, 'bad_meta_data'],
     ['a hostname that is none', spec({ metaData: { 'local-hostname': 7 } }), 422, 'bad_meta_data'],
+    ...['instance-id', 'local-hostname'].flatMap((key) =>
+      HOSTILE_WORDS.map(
+        (word) => [`${key} ${JSON.stringify(word)}`, spec({ metaData: { [key]: word } }), 422, 'bad_meta_data'] as const,
+      ),
+    ),
     ['a part nobody takes', put({ bundles: ['kube'] }), 422, 'unhandled_part'],
     ['a bad name', ['PUT', '/instances/A', { bundles: [] }], 400, 'bad_name'],
     ['a name of 64', ['PUT', `/instances/${'a'.repeat(64)}`, { bundles: [] }], 400, 'bad_name'],
     ['a name of 10,000', ['PUT', `/instances/${'a'.repeat(10_000)}`, { bundles: [] }], 400, 'bad_name'],
     ['a name with a line break', ['PUT', '/instances/a%0d%0ab', { bundles: [] }], 400, 'bad_name'],
+    ...['%00', 'a%00', '..%2fa', 'A'].flatMap((name) =>
+      [{ 'if-match': '*' }, { 'if-none-match': '*' }].flatMap((condition) => [
+        [`a condition on ${name}`, ['PUT', `/instances/${name}`, { bundles: [] }, condition], 400, 'bad_name'] as const,
+        [`a condition on a patch of ${name}`, ['PATCH', `/instances/${name}`, {}, condition], 400, 'bad_name'] as const,
+        [`a condition on the end of ${name}`, ['DELETE', `/instances/${name}`, undefined, condition], 400, 'bad_name'] as const,
+      ]),
+    ),
     ['an unknown parameter', ['PUT', '/instances/vm?force=true', { bundles: [] }], 400, 'bad_request'],
     ['a patch that removes bundles', ['PATCH', '/instances/vm', { bundles: null }], 400, 'bad_request'],
     ['a patch with an unknown field', ['PATCH', '/instances/vm', { nope: 1 }], 400, 'bad_request'],

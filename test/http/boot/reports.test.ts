@@ -139,7 +139,22 @@ test('a deleted instance’s report URL is dead, and so is the old one when its 
   assert.equal((await post(RESULT)).statusCode, 204);
 });
 
-test('past the limit a report is dropped and the drop is counted', async (t) => {
+test('a retired instance’s timeline stays readable and ends in its retirement', async (t) => {
+  const { api, post, tick, timeline } = await machine(t);
+  tick(1000);
+  await post(RESULT);
+  tick(1000);
+  await api('DELETE', '/instances/vm');
+  const kinds = async () => (await timeline()).items.map(({ kind, at }: Record<string, string>) => [kind, at?.slice(17, 19)]);
+  assert.deepEqual(await kinds(), [
+    ['registered', '00'],
+    ['manifest', '01'],
+    ['retired', '02'],
+  ]);
+  assert.match((await api('GET', '/instances/vm/timeline?format=text')).body, /\n2026-01-01T00:00:02\.000Z {2}retired\n$/);
+});
+
+test('past the limit the oldest reports are dropped and counted', async (t) => {
   const { post, store, timeline } = await machine(t);
   const instance = await store.findInstance('vm');
   for (let n = 0; n < LIMITS.reportsPerInstance; n++)
@@ -150,7 +165,9 @@ test('past the limit a report is dropped and the drop is counted', async (t) => 
       limit: LIMITS.reportsPerInstance,
     });
   assert.equal((await post({ ...RESULT, id: 'one more' })).statusCode, 204);
-  assert.equal((await timeline()).reportsDropped, 1);
+  const { items, reportsDropped } = await timeline();
+  assert.equal(reportsDropped, 1);
+  assert.equal(items.at(-1).manifest.id, 'one more');
 });
 
 test('the report URL comes with the document only: a handler that asks for it gets it', async (t) => {

@@ -1,7 +1,8 @@
 import type { FastifyRequest } from 'fastify';
 import { CORE_SCHEMA, load, loadAll, mergeTag, YAMLException } from 'js-yaml';
-import { malformed, tooLarge, unsupported } from '../../domain/errors.ts';
-import { checkJson, type Json } from '../../domain/json.ts';
+import { malformed, tooLarge, unsupported } from '../domain/errors.ts';
+import { checkJson, type Json } from '../domain/json.ts';
+import { parseMime } from '../inspect/mime.ts';
 
 /** What an operator's own documents are read with: YAML 1.2 (a superset of JSON) and merge keys, bounded against bombs. */
 const YAML = { schema: CORE_SCHEMA.withTags(mergeTag), maxDepth: 100, maxAliases: 100 };
@@ -20,6 +21,21 @@ export const DOCUMENT_TYPES = ['application/json', 'application/yaml'];
 /** preValidation hook: turns the bytes of a JSON or YAML body into the value the route's schema judges. */
 export async function readDocument(request: FastifyRequest): Promise<void> {
   request.body = parseDocument(mediaType(request), bodyOf(request));
+}
+
+/** preValidation hook of an instance: a document, or a form that has it in a field (`-F instance=@x.yaml`). */
+export async function readInstance(request: FastifyRequest): Promise<void> {
+  if (mediaType(request) !== 'multipart/form-data') return readDocument(request);
+  const form = parseMime(bodyOf(request), { contentType: request.headers['content-type'] ?? '', flat: true });
+  if (!form.closed) throw malformed('bad_form', 'the form ends too early, or its boundary is another one');
+  const names = form.children.map((field) => field.parameter('content-disposition', 'name') ?? '');
+  const unknown = names.find((name) => name !== 'instance');
+  if (unknown !== undefined)
+    throw malformed('unknown_field', `the form has an unknown field ${JSON.stringify(unknown.slice(0, 120))}`);
+  const [field, another] = form.children;
+  if (!field || another)
+    throw malformed('bad_form', 'the form needs exactly one field called instance, as in -F instance=@x.yaml');
+  request.body = parseYaml(field.raw, 'the instance') ?? noBody();
 }
 
 /** preValidation hook for a list: a JSON or YAML list, several YAML documents, or NDJSON. */

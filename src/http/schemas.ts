@@ -1,5 +1,5 @@
 import { type TSchema, Type } from '@fastify/type-provider-typebox';
-import { NAME_PATTERN, PART_NAME_PATTERN } from '../../domain/names.ts';
+import { NAME_PATTERN, PART_NAME_PATTERN } from '../domain/names.ts';
 
 /** Shapes that several route files share; a body's own schema lives in the route file that uses it. */
 
@@ -56,6 +56,8 @@ export const Problem = Type.Object(
 );
 
 export const DryRun = Type.Optional(Type.Boolean({ description: 'Answer what would happen, change nothing' }));
+/** The query of a write that takes nothing else. */
+export const WriteQuery = Type.Object({ dryRun: DryRun }, { additionalProperties: false });
 export const Limit = Type.Optional(Type.Integer({ minimum: 1, maximum: 1000, description: 'Items per page (100)' }));
 export const Format = Type.Optional(
   Type.Union([Type.Literal('json'), Type.Literal('text')], { description: 'text: aligned columns for a person' }),
@@ -86,6 +88,24 @@ export const orText = <T extends TSchema>(schema: T, ...mediaTypes: string[]) =>
     ...file('', ...mediaTypes).content,
   },
 });
+
+/** What the routes of the machines' scope have in common, for the OpenAPI document. A machine may add what it likes to its URL. */
+export function machineSchema(operationId: string, summary: string, answer: { status: number; description: string }) {
+  const line = (description: string) => ({ description, content: { 'text/plain': { schema: Type.String() } } });
+  return {
+    operationId,
+    summary,
+    tags: ['machines'],
+    security: [],
+    params: Type.Object({ capability: Type.String({ description: 'The unguessable part of the URL' }) }),
+    querystring: Type.Object({}),
+    response: {
+      [answer.status]: answer.status === 204 ? Nothing(answer.description) : line(answer.description),
+      404: line('Unknown, malformed, of another purpose, of a deleted instance: final'),
+      503: line('Our own trouble: asked again after Retry-After seconds'),
+    },
+  };
+}
 
 /** The error answers of a route, for the OpenAPI document. 401 and 503 go without saying. */
 export function problems(...statuses: number[]): Record<number, TSchema> {

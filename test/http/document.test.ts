@@ -2,8 +2,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import type { FastifyRequest } from 'fastify';
-import { BootbundleError } from '../../../src/domain/errors.ts';
-import { readDocument, readDocumentList } from '../../../src/http/api/document.ts';
+import { BootbundleError } from '../../src/domain/errors.ts';
+import { readDocument, readDocumentList } from '../../src/http/document.ts';
 
 async function read(reader: typeof readDocument, type: string | undefined, text: string | Buffer): Promise<unknown> {
   const request = { headers: { 'content-type': type }, body: Buffer.from(text) } as unknown as FastifyRequest;

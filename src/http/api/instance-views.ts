@@ -1,0 +1,152 @@
+import { Type } from '@fastify/type-provider-typebox';
+import type { FastifyReply } from 'fastify';
+import { cloudInitInstanceId, type Instance } from '../../domain/instance.ts';
+import { LIMITS } from '../../domain/limits.ts';
+import { type InstanceReport, type InstanceWriteReport, instanceEtag, specOf } from '../../service/instances.ts';
+import { Findings, FreeObject, Name, Nullable, Sha256, Time } from '../schemas.ts';
+import { sendEtag } from './conditions.ts';
+import { isoTime } from './text.ts';
+
+/** How instances are shown. */
+
+const InstanceView = Type.Object(
+  {
+    name: Name('instance'),
+    bundles: Type.Array(Type.String()),
+    vars: FreeObject('Values for templates and handlers'),
+    labels: Type.Record(Type.String(), Type.String()),
+    metaData: FreeObject('Added to the NoCloud meta-data'),
+    vendorData: Nullable(Type.String()),
+    networkConfig: Type.Unknown({ description: 'Text, object or null' }),
+    changed: Type.Optional(Type.Boolean({ description: 'On a write. false: it was so already' })),
+    status: Type.Object({
+      id: Type.String(),
+      instanceId: Type.String({ description: 'What cloud-init knows the machine by' }),
+      version: Type.Integer(),
+      createdAt: Time,
+      updatedAt: Time,
+      stub: Nullable(
+        Type.Object({
+          url: Type.String({ description: 'A secret of the machine’s' }),
+          text: Type.String({ description: 'What goes into Nova' }),
+          size: Type.Integer({ description: 'Bytes' }),
+        }),
+      ),
+      document: Type.Object({
+        size: Type.Integer({ description: 'Bytes before compression' }),
+        digest: Sha256,
+        parts: Type.Array(Type.Object({ filename: Type.String(), type: Type.String(), origin: Type.String() })),
+        revisions: Type.Array(Type.String(), { examples: [['atomic@1', 'db@3']] }),
+        fitsNova: Type.Boolean({
+          description: 'Whether the document itself would have fit into Nova’s user-data (49,149 bytes)',
+        }),
+      }),
+      deliveries: Type.Object({ count: Type.Integer(), firstAt: Nullable(Time), lastAt: Nullable(Time) }),
+      findings: Findings,
+    }),
+  },
+  {
+    $id: 'Instance',
+    examples: [
+      {
+        name: 'my-atomic-server',
+        bundles: ['atomic', 'db'],
+        vars: {},
+        labels: {},
+        metaData: {},
+        vendorData: null,
+        networkConfig: null,
+        status: {
+          id: '5f1d6c1be0a9a3f4',
+          instanceId: 'i-5f1d6c1be0a9a3f4',
+          version: 1,
+          createdAt: '2026-11-22T12:00:00.000Z',
+          updatedAt: '2026-11-22T12:00:00.000Z',
+          stub: {
+            url: 'http://192.0.2.10:8080/i/X1ELG-Cpo_QAAAAA0zO4kFq0XyVvPq9b2fQpVnkT/user-data',
+            text: '#include-once\nhttp://192.0.2.10:8080/i/X1ELG-Cpo_QAAAAA0zO4kFq0XyVvPq9b2fQpVnkT/user-data\n',
+            size: 97,
+          },
+          document: {
+            size: 1734,
+            digest: '9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08',
+            parts: [{ filename: '01-disable-selinux.sh', type: 'text/x-shellscript', origin: 'atomic@1/disable-selinux.sh' }],
+            revisions: ['atomic@1', 'db@3'],
+            fitsNova: true,
+          },
+          deliveries: { count: 0, firstAt: null, lastAt: null },
+          findings: [],
+        },
+      },
+    ],
+  },
+);
+
+const InstanceItem = Type.Object(
+  {
+    name: Name('instance'),
+    bundles: Type.Array(Type.String()),
+    labels: Type.Record(Type.String(), Type.String()),
+    status: Type.Object({
+      id: Type.String(),
+      instanceId: Type.String(),
+      version: Type.Integer(),
+      createdAt: Time,
+      updatedAt: Time,
+      retiredAt: Nullable(Time),
+      deliveries: Type.Object({ count: Type.Integer(), firstAt: Nullable(Time), lastAt: Nullable(Time) }),
+    }),
+  },
+  { $id: 'InstanceItem' },
+);
+
+/** What the routes' answers refer to by name. */
+export const instanceSchemas = [InstanceView, InstanceItem];
+
+export function nullableTime(at: number | null): string | null {
+  return at === null ? null : isoTime(at);
+}
+
+function viewStatus(instance: Instance) {
+  return {
+    id: instance.id,
+    instanceId: cloudInitInstanceId(instance),
+    version: instance.version,
+    createdAt: isoTime(instance.createdAt),
+    updatedAt: isoTime(instance.updatedAt),
+    deliveries: {
+      count: instance.deliveryCount,
+      firstAt: nullableTime(instance.firstDeliveryAt),
+      lastAt: nullableTime(instance.lastDeliveryAt),
+    },
+  };
+}
+
+export function viewItem(instance: Instance) {
+  const { name, bundles, labels } = instance;
+  return { name, bundles, labels, status: { ...viewStatus(instance), retiredAt: nullableTime(instance.retiredAt) } };
+}
+
+export function viewReport({ instance, stub, document, findings }: InstanceReport) {
+  return {
+    name: instance.name,
+    ...specOf(instance),
+    status: {
+      ...viewStatus(instance),
+      stub: stub && { ...stub, size: Buffer.byteLength(stub.text) },
+      document: { ...document, fitsNova: document.size <= LIMITS.novaUserDataBytes },
+      findings,
+    },
+  };
+}
+
+export function sendWritten(
+  reply: FastifyReply,
+  report: InstanceWriteReport,
+  { dryRun = false }: { dryRun?: boolean },
+): FastifyReply {
+  const { name } = report.instance;
+  sendEtag(reply, instanceEtag(report.instance));
+  if (report.created && !dryRun) reply.code(201).header('location', `/api/v1/instances/${name}`);
+  return reply.send({ ...viewReport(report), changed: report.changed });
+}
