@@ -5,8 +5,10 @@ import { driverCode, foreignDatabase, translate } from './errors.ts';
 import { gate } from './gate.ts';
 import { retry } from './retry.ts';
 
+/** At the start there is nothing else to do, and another process that starts too may be migrating. */
+const BUSY_AT_START_MS = 5000;
 /** better-sqlite3 waits for another process's lock without letting go of the event loop: so not for long, and then again (retry.ts). */
-const BUSY_TIMEOUT_MS = 20;
+const BUSY_MS = 20;
 const CACHED_STATEMENTS = 256;
 const LONGEST_CACHED_STATEMENT = 4096;
 
@@ -27,7 +29,7 @@ export async function openSqlite(file: string): Promise<Database> {
 async function connect(file: string): Promise<[writer: SQLite.Database, reader: SQLite.Database]> {
   const opened: SQLite.Database[] = [];
   const open = () => {
-    const connection = new SQLite(file, { timeout: BUSY_TIMEOUT_MS });
+    const connection = new SQLite(file, { timeout: BUSY_AT_START_MS });
     opened.push(connection);
     return connection;
   };
@@ -60,12 +62,17 @@ function asDatabase(writing: SQLite.Database, reading: SQLite.Database): Databas
     reading.close();
     writing.close();
   });
+  const wait = (milliseconds: number) => writing.pragma(`busy_timeout = ${milliseconds}`);
+  wait(BUSY_MS);
   const write: Database['write'] = (work) => pass(() => retry(() => writer.transaction().execute(work), isBusy));
   return {
     engine: 'sqlite',
     read: (work) => pass(() => work(reader)),
     write,
-    exclusive: write,
+    async exclusive(work) {
+      wait(BUSY_AT_START_MS);
+      return write(work).finally(() => wait(BUSY_MS));
+    },
     tables: sql`select name from sqlite_master where type = 'table'`,
     close,
   };

@@ -91,6 +91,8 @@ test('retired it ends so, without a change that was none; revived it is a change
   await put(4);
   assert.equal((await events()).at(-1), '4 changed');
   assert.ok(!(await events()).some((event) => event.endsWith('retired')));
+  await store.retireInstance('vm', { expect: undefined, at: 5 });
+  assert.deepEqual(await events(), ['1 registered', '2 fetched', '5 retired'], 'when it was changed is known no more');
 });
 
 test('a report tells whose it is; a capability for something else, or of an older generation, opens nothing', async (t) => {
