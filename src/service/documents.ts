@@ -7,6 +7,7 @@ import type { Instance } from '../domain/instance.ts';
 import { LIMITS } from '../domain/limits.ts';
 import { formatReference, parseReference } from '../domain/names.ts';
 import type { Store } from '../domain/store.ts';
+import { inspectKubeVars } from '../inspect/kube-vars.ts';
 import { type ConfigSource, findLostValues } from '../inspect/lost-values.ts';
 import { statesMergeRule } from '../inspect/merge.ts';
 import { handlerTypes } from '../inspect/part-handler.ts';
@@ -112,7 +113,7 @@ export function createDocumentService({
       const { parts, revisions } = await load(instance);
       const { bytes, parts: sent, findings } = draw(parts, instance);
       const document = { bytes, digest: sha256(bytes), parts: sent, revisions };
-      findings.push(...mergeFindings(parts, revisions));
+      findings.push(...mergeFindings(parts, revisions), ...inspectKubeVars(instance.vars.kube));
       if (bytes.length > LIMITS.documentBytes)
         findings.push({
           severity: 'error',
