@@ -98,14 +98,13 @@ export interface Foundation {
 
 /** Every service, wired; what `buildApp` wants of them. */
 export function buildServices(foundation: Foundation) {
-  const { store, clock } = foundation;
   const documents = createDocumentService(foundation);
   return {
-    bundles: createBundleService(store, clock),
+    bundles: createBundleService({ ...foundation, documents }),
     instances: createInstanceService({ ...foundation, documents }),
     deliveries: createDeliveryService({ ...foundation, documents }),
     timeline: createTimelineService(foundation),
-    ready: () => store.ping(),
+    ready: () => foundation.store.ping(),
   };
 }
 

@@ -57,6 +57,9 @@ export interface Bundle {
 /** Who writes the revisions of built-in bundles; no token may bear this name. */
 export const BUILT_IN_AUTHOR = 'bootbundle';
 
+/** The built-in bundle that takes Kubernetes manifests; it heeds an instance's `vars.kube`. */
+export const KUBE_BUNDLE = 'kube';
+
 /** Whether a bundle is built in: for as long as its newest revision is the product's own. */
 export function isBuiltIn(newest: { author: string }): boolean {
   return newest.author === BUILT_IN_AUTHOR;

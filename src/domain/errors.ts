@@ -54,6 +54,8 @@ const raise =
 export const notFound = raise('not_found');
 /** It exists, and its state forbids the change. */
 export const conflict = raise('conflict');
+/** Machines that follow what is changed would break. */
+export const wouldBreak = raise('would_break');
 /** `If-Match` or `If-None-Match` does not hold. */
 export const preconditionFailed = raise('precondition_failed');
 /** Well formed, but it cannot work: says why, with findings where there are several. */

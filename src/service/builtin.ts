@@ -1,10 +1,10 @@
-import { BUILT_IN_AUTHOR, isBuiltIn, type RevisionContent, revisionDigest, sha256 } from '../domain/bundle.ts';
+import { BUILT_IN_AUTHOR, isBuiltIn, KUBE_BUNDLE, type RevisionContent, revisionDigest, sha256 } from '../domain/bundle.ts';
 import { BootbundleError } from '../domain/errors.ts';
 import type { Store } from '../domain/store.ts';
 import { kubePartHandler } from '../guest/handler.ts';
 
 /** The bundle whose part handler lays Kubernetes manifests down and has them applied once Kubernetes is up. */
-const KUBE = { bundle: 'kube', filename: 'kube-part-handler.py' };
+const KUBE = { bundle: KUBE_BUNDLE, filename: 'kube-part-handler.py' };
 
 /**
  * Puts the built-in bundle `kube` there at the first start, and a new revision of it when the product brings another handler, unless an operator

@@ -21,6 +21,8 @@ import { inspectCloudConfig } from '../inspect/cloud-config.ts';
 import { inspectManifest } from '../inspect/kube.ts';
 import { checkMerge, mergeFindings } from '../inspect/merge.ts';
 import { sniff } from '../inspect/sniff.ts';
+import type { DocumentService } from './documents.ts';
+import { checkFollowers } from './followers.ts';
 import type { Actor } from './keys.ts';
 
 /** Circumstances of a write. */
@@ -66,13 +68,15 @@ export interface BundleService {
   /** @throws not_found `unknown_bundle`, `unknown_revision` */
   getRevision(name: string, number: number): Promise<Revision>;
   listRevisions(name: string, page: Page<number>): Promise<Revision[]>;
-  putTag(name: string, tag: string, revision: number): Promise<{ created: boolean; changed: boolean }>;
+  /** @throws would_break, as every write; not_found `unknown_bundle`, `unknown_revision` */
+  putTag(name: string, tag: string, revision: number): Promise<{ created: boolean; changed: boolean; findings: Finding[] }>;
   deleteTag(name: string, tag: string): Promise<void>;
   /** Entity tag of a bundle, of a part; null where there is none. For conditions that are decided before a body is read. */
   etag(name: string, filename?: string): Promise<string | null>;
 }
 
-export function createBundleService(store: Store, clock: () => number): BundleService {
+export function createBundleService(deps: { store: Store; documents: DocumentService; clock: () => number }): BundleService {
+  const { store, documents, clock } = deps;
   async function living(name: string): Promise<Bundle | null> {
     const bundle = await store.findBundle(name);
     return bundle && bundle.retiredAt === null ? bundle : null;
@@ -100,10 +104,14 @@ export function createBundleService(store: Store, clock: () => number): BundleSe
       checkSize(content);
       const digest = revisionDigest(content);
       if (current?.latest.digest === digest) return { bundle: current, created: false, changed: false, findings };
+      const number = ((current ?? (await store.findBundle(name)))?.latest.number ?? 0) + 1;
+      if (current) {
+        const compile = () => documents.compile(`${name}@${number}`, content, bodies);
+        findings.push(...(await checkFollowers(deps, { bundle: name, reference: name }, compile)));
+      }
       const at = clock();
-      const next = { ...content, bundle: name, digest, createdAt: at, author: actor.name };
       if (dryRun) {
-        const number = ((current ?? (await store.findBundle(name)))?.latest.number ?? 0) + 1;
+        const next = { ...content, bundle: name, digest, createdAt: at, author: actor.name };
         return { bundle: asBundle(current, { ...next, number }), created: !current, changed: true, findings };
       }
       try {
@@ -195,7 +203,12 @@ export function createBundleService(store: Store, clock: () => number): BundleSe
     async putTag(name, tag, revision) {
       checkName('bundle', name);
       checkName('tag', tag);
-      return store.putTag(name, tag, revision, clock());
+      const next = await store.findRevision(name, revision);
+      const compile = (content: RevisionContent) => documents.compile(`${name}@${revision}`, content, new Map());
+      const followers = { bundle: name, reference: `${name}@${tag}` };
+      // The store says what is wrong with a revision that is not there.
+      const findings = next ? await checkFollowers(deps, followers, () => compile(next)) : [];
+      return { ...(await store.putTag(name, tag, revision, clock())), findings };
     },
 
     async deleteTag(name, tag) {

@@ -1,6 +1,6 @@
 import { scheduler } from 'node:timers/promises';
 import { LRUCache } from 'lru-cache';
-import { type Part, sha256 } from '../domain/bundle.ts';
+import { KUBE_BUNDLE, type Part, type RevisionContent, sha256 } from '../domain/bundle.ts';
 import { invalid, unavailable } from '../domain/errors.ts';
 import type { Finding } from '../domain/finding.ts';
 import type { Instance } from '../domain/instance.ts';
@@ -39,7 +39,17 @@ export interface DocumentService {
    * Renders and inspects it: what cloud-init would pass over or refuse is a finding. A document past the limit is
    * an error finding `document_too_large`.
    */
-  inspect(instance: DocumentOwner): Promise<{ document: Document; findings: Finding[] }>;
+  inspect(instance: DocumentOwner, replacement?: Replacement): Promise<{ document: Document; findings: Finding[] }>;
+  /** Makes a revision ready to be sent before it is stored. `key`: `web@4`; `bodies` by SHA-256, what is missing there is in the store. */
+  compile(key: string, content: RevisionContent, bodies: ReadonlyMap<string, Uint8Array>): Promise<Replacement>;
+}
+
+/** A revision in the place of the one that references to its bundle mean now. */
+export interface Replacement {
+  bundle: string;
+  /** `web@4` */
+  key: string;
+  parts: CompiledPart[];
 }
 
 /** Memory for compiled revisions; they never change, so they may stay for ever. */
@@ -66,7 +76,7 @@ export function createDocumentService({
   const lost = new LRUCache<string, Finding[]>({ max: 1000 });
   function mergeFindings(parts: readonly CompiledPart[], revisions: readonly string[]): Finding[] {
     const key = revisions.join(' ');
-    const findings = lost.get(key) ?? findLostValues(configSources(parts), keepsGivenOrder(parts) ? 'given' : 'reverse');
+    const findings = lost.get(key) ?? findMergeLosses(parts);
     lost.set(key, findings);
     return findings;
   }
@@ -74,10 +84,14 @@ export function createDocumentService({
   const draw = (parts: readonly CompiledPart[], instance: DocumentOwner) =>
     renderDocument(parts, { ...instance, reportUrl: `${publicUrl}/r/${keys.capability('report', instance)}` }, rules);
 
-  async function load(instance: Pick<Instance, 'bundles'>): Promise<{ parts: CompiledPart[]; revisions: string[] }> {
+  async function load(
+    instance: Pick<Instance, 'bundles'>,
+    replacement?: Replacement,
+  ): Promise<{ parts: CompiledPart[]; revisions: string[] }> {
     const references = instance.bundles.map(parseReference);
     const numbers = await store.resolveReferences(references);
     const revisions = references.map((reference, index) => {
+      if (reference.bundle === replacement?.bundle) return replacement.key;
       const number = numbers[index];
       if (number === null || number === undefined)
         throw invalid(
@@ -89,7 +103,10 @@ export function createDocumentService({
     const parts: CompiledPart[] = [];
     let size = 0;
     for (const revision of revisions) {
-      const found = compiled.get(revision) ?? (await compiled.fetch(revision)) ?? (await compileRevision(store, revision));
+      const found =
+        revision === replacement?.key
+          ? replacement.parts
+          : (compiled.get(revision) ?? (await compiled.fetch(revision)) ?? (await compileRevision(store, revision)));
       parts.push(...found);
       size += found.reduce((sum, { body }) => sum + body.bytes.length, 0);
       // Before it is put together, so that no reference can ask for more memory than there is.
@@ -109,11 +126,15 @@ export function createDocumentService({
       return { bytes, digest: sha256(bytes), parts: sent, revisions };
     },
 
-    async inspect(instance) {
-      const { parts, revisions } = await load(instance);
+    async inspect(instance, replacement) {
+      const { parts, revisions } = await load(instance, replacement);
       const { bytes, parts: sent, findings } = draw(parts, instance);
       const document = { bytes, digest: sha256(bytes), parts: sent, revisions };
-      findings.push(...mergeFindings(parts, revisions), ...inspectKubeVars(instance.vars.kube));
+      // A revision that may never be stored must not be remembered under its number.
+      const merge = replacement ? findMergeLosses(parts) : mergeFindings(parts, revisions);
+      // Another handler may heed other keys of it.
+      const kube = instance.bundles.some((text) => parseReference(text).bundle === KUBE_BUNDLE);
+      findings.push(...merge, ...(kube ? inspectKubeVars(instance.vars.kube) : []));
       if (bytes.length > LIMITS.documentBytes)
         findings.push({
           severity: 'error',
@@ -122,18 +143,35 @@ export function createDocumentService({
         });
       return { document, findings };
     },
+
+    async compile(key, content, bodies) {
+      const parts = await compileContent(key, content, async (sha256) => bodies.get(sha256) ?? store.findBody(sha256));
+      return { bundle: key.split('@')[0] ?? '', key, parts };
+    },
   };
+}
+
+function findMergeLosses(parts: readonly CompiledPart[]): Finding[] {
+  return findLostValues(configSources(parts), keepsGivenOrder(parts) ? 'given' : 'reverse');
 }
 
 async function compileRevision(store: Store, key: string): Promise<CompiledPart[]> {
   const [bundle = '', number = ''] = key.split('@');
   const revision = await store.findRevision(bundle, Number(number));
   if (!revision) throw unavailable('revision_missing', `revision ${key} is not in the database`);
+  return compileContent(key, revision, (sha256) => store.findBody(sha256));
+}
+
+async function compileContent(
+  key: string,
+  content: RevisionContent,
+  bodyOf: (sha256: string) => Promise<Uint8Array | null>,
+): Promise<CompiledPart[]> {
   const parts: CompiledPart[] = [];
-  for (const part of revision.parts) {
+  for (const part of content.parts) {
     // Reading a part handler takes a while; others get their turn between two.
     await scheduler.yield();
-    const body = await store.findBody(part.sha256);
+    const body = await bodyOf(part.sha256);
     if (!body) throw unavailable('body_missing', `the body of ${key}/${part.filename} is not in the database`);
     const { filename, type, merge } = part;
     parts.push(compilePart({ filename, type, merge, role: await roleOf(part, body), origin: `${key}/${filename}` }, body));

@@ -5,6 +5,8 @@ import { kubePartHandler } from '../../src/guest/handler.ts';
 import { handlerTypes } from '../../src/inspect/part-handler.ts';
 import { ensureBuiltIns } from '../../src/service/builtin.ts';
 import { createBundleService } from '../../src/service/bundles.ts';
+import { createDocumentService } from '../../src/service/documents.ts';
+import { createKeyRing } from '../../src/service/keys.ts';
 import { openStore } from '../../src/store/open.ts';
 
 const ACTOR = { name: 'admin', role: 'admin' } as const;
@@ -12,7 +14,12 @@ const ACTOR = { name: 'admin', role: 'admin' } as const;
 async function bench(t: TestContext) {
   const store = await openStore({ file: ':memory:' });
   t.after(() => store.close());
-  return { store, bundles: createBundleService(store, () => 2), ensure: () => ensureBuiltIns(store, () => 1) };
+  const documents = createDocumentService({ store, keys: createKeyRing([Buffer.alloc(32)]), publicUrl: 'http://192.0.2.10' });
+  return {
+    store,
+    bundles: createBundleService({ store, documents, clock: () => 2 }),
+    ensure: () => ensureBuiltIns(store, () => 1),
+  };
 }
 
 test('the first start puts the bundle kube there, and the next one changes nothing', async (t) => {

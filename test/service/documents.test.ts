@@ -32,8 +32,8 @@ interface Bench {
 async function bench(t: TestContext, around: (store: Store) => Partial<Store> = () => ({})): Promise<Bench> {
   const store = await openStore({ file: ':memory:' });
   t.after(() => store.close());
-  const bundles = createBundleService(store, () => 1);
   const documents = createDocumentService({ store: { ...store, ...around(store) }, keys: KEYS, publicUrl: URL_SPACE });
+  const bundles = createBundleService({ store, documents, clock: () => 1 });
   const machine = (references: string[]) => ({ ...MACHINE, bundles: references });
   return {
     store,
@@ -370,4 +370,15 @@ test('several errors make one refusal, which says how many there are and holds t
   );
   refuseErrors([finding('warning', 'w')], 'node-1');
   refuseErrors([], 'node-1');
+});
+
+test('vars.kube is looked at where the bundle kube is to heed it', async (t) => {
+  const { put, store } = await bench(t);
+  await put('kube', { 'h.py': HANDLER('["text/x-kube-pod"]') });
+  await put('own', { 'h.py': HANDLER('["text/x-kube-pod"]') });
+  const documents = createDocumentService({ store, keys: KEYS, publicUrl: URL_SPACE });
+  const look = async (bundle: string) =>
+    codes((await documents.inspect({ ...MACHINE, bundles: [bundle], vars: { kube: { master: 'x' } } })).findings);
+  assert.deepEqual(await look('kube'), [['warning', 'kube_vars', undefined]]);
+  assert.deepEqual(await look('own'), []);
 });

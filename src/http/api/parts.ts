@@ -137,7 +137,7 @@ export const partRoutes: FastifyPluginAsyncTypebox<{ bundles: BundleService }> =
           ...ConditionHeaders.properties,
           'merge-type': Type.Optional(Type.String({ description: 'The same as ?merge=' })),
         }),
-        response: { 200: Type.Ref('PartWritten#'), 201: Type.Ref('PartWritten#'), ...problems(400, 412, 413, 415, 422) },
+        response: { 200: Type.Ref('PartWritten#'), 201: Type.Ref('PartWritten#'), ...problems(400, 409, 412, 413, 415, 422) },
       },
       preParsing: beforeBody((request) => {
         const { bundle, file } = request.params as Static<typeof PartParams>;
@@ -196,7 +196,7 @@ export const partRoutes: FastifyPluginAsyncTypebox<{ bundles: BundleService }> =
         params: PartParams,
         querystring: WriteQuery,
         headers: ConditionHeaders,
-        response: { 200: Type.Ref('BundleWritten#'), ...problems(400, 404, 412) },
+        response: { 200: Type.Ref('BundleWritten#'), ...problems(400, 404, 409, 412) },
       },
     },
     async (request, reply) => {

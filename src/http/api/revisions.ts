@@ -3,7 +3,7 @@ import type { Revision } from '../../domain/bundle.ts';
 import { LIMITS } from '../../domain/limits.ts';
 import type { BundleService } from '../../service/bundles.ts';
 import { DOCUMENT_TYPES, readDocument } from '../document.ts';
-import { Format, Limit, Name, Nothing, Nullable, orText, PathName, problems, Time } from '../schemas.ts';
+import { Findings, Format, Limit, Name, Nothing, Nullable, orText, PathName, problems, Time } from '../schemas.ts';
 import { BundleParams, revisionFields, viewContent } from './bundle-views.ts';
 import { beforeBody } from './conditions.ts';
 import { isoTime, sendColumns } from './text.ts';
@@ -20,7 +20,13 @@ const TagBody = Type.Object(
   { revision: Type.Integer({ minimum: 1, maximum: 999_999_999 }) },
   { additionalProperties: false, examples: [{ revision: 3 }] },
 );
-const TagView = Type.Object({ bundle: Name('bundle'), tag: Name('tag'), revision: Type.Integer(), changed: Type.Boolean() });
+const TagView = Type.Object({
+  bundle: Name('bundle'),
+  tag: Name('tag'),
+  revision: Type.Integer(),
+  changed: Type.Boolean(),
+  findings: Findings,
+});
 
 /** A bundle's history, and the names that point into it. */
 export const revisionRoutes: FastifyPluginAsyncTypebox<{ bundles: BundleService }> = async (app, { bundles }) => {
@@ -117,15 +123,15 @@ export const revisionRoutes: FastifyPluginAsyncTypebox<{ bundles: BundleService 
         params: TagParams,
         body: TagBody,
         consumes: DOCUMENT_TYPES,
-        response: { 200: TagView, 201: TagView, ...problems(400, 404, 413, 415) },
+        response: { 200: TagView, 201: TagView, ...problems(400, 404, 409, 413, 415) },
       },
     },
     async (request, reply) => {
       const { bundle, tag } = request.params;
       const { revision } = request.body;
-      const { created, changed } = await bundles.putTag(bundle, tag, revision);
+      const { created, changed, findings } = await bundles.putTag(bundle, tag, revision);
       if (created) reply.code(201).header('location', `/api/v1/bundles/${bundle}/tags`);
-      return reply.send({ bundle, tag, revision, changed });
+      return reply.send({ bundle, tag, revision, changed, findings });
     },
   );
 
