@@ -23,7 +23,9 @@ export function refuseErrors(findings: readonly Finding[], subject?: string): vo
   const errors = findings.filter(({ severity }) => severity === 'error');
   const [first] = errors;
   if (!first) return;
-  const about = [subject, first.part, first.line === undefined ? undefined : `line ${first.line}, column ${first.column}`];
+  const place = first.line === undefined ? undefined : `line ${first.line}, column ${first.column}`;
+  // A parser's message may say the place itself.
+  const about = [subject, first.part, place && !first.message.includes(place) ? place : undefined];
   const more = errors.length > 1 ? ` (and ${errors.length - 1} more, see findings)` : '';
   const detail = [...about.filter((each) => each !== undefined), first.message].join(': ');
   throw new BootbundleError('invalid', first.code, `${detail}${more}`, { findings });
