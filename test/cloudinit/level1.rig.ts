@@ -11,11 +11,11 @@ def list_types():
     return ["text/x-kube-pod"]
 
 def handle_part(data, ctype, filename, payload):
-    with open("/root/handled", "a") as log:
+    with open("/srv/handled", "a") as log:
         log.write("%s %s %s\\n" % (ctype, filename, len(payload or "")))
 `;
 const POD = '#kube-pod\nversion: v1beta1\nid: dbserver\n# Grüße\n';
-const script = (word: string) => `#!/bin/sh\necho ${word} >> /root/ran\n`;
+const script = (word: string) => `#!/bin/sh\necho ${word} >> /srv/ran\n`;
 
 /** Whole first boots, four stages, in a throw-away Debian root: cloud-init 22.4 and 25.1 with what Nova would hand them. */
 describe('whole boots of a real cloud-init', { skip: skipWithoutRig(), concurrency: 2 }, () => {
@@ -25,17 +25,17 @@ describe('whole boots of a real cloud-init', { skip: skipWithoutRig(), concurren
   before(async () => {
     server = await startServer();
     await server.upload('base', 'kube-part-handler.py', HANDLER);
-    await server.upload('base', 'base.yaml', '#cloud-config\nhostname: base\nruncmd: [echo base >> /root/runcmd]\n');
+    await server.upload('base', 'base.yaml', '#cloud-config\nhostname: base\nruncmd: [echo base >> /srv/runcmd]\n');
     await server.upload('base', 'disable-selinux.sh', script('base'));
     await server.upload('role', 'dbserver.yaml', POD);
     await server.upload(
       'role',
       'role.yaml',
-      '#cloud-config\nhostname: role\nruncmd: [echo role >> /root/runcmd]\nwrite_files: [{path: /root/written, content: "Grüße\\n"}]\n',
+      '#cloud-config\nhostname: role\nruncmd: [echo role >> /srv/runcmd]\nwrite_files: [{path: /srv/written, content: "Grüße\\n"}]\n',
     );
     await server.upload('role', '10.sh', script('ten'));
     await server.upload('role', '9.sh', script('nine'));
-    await server.upload('site', 'site.yaml', '#cloud-config\nhostname: site\nruncmd: [echo site >> /root/runcmd]\n');
+    await server.upload('site', 'site.yaml', '#cloud-config\nhostname: site\nruncmd: [echo site >> /srv/runcmd]\n');
     await server.upload('site', 'last.sh', script('last'));
     stub = await server.register('node', ['base', 'role', 'site'], { metaData: { 'instance-id': 'i-of-the-seed' } });
     const line = await server.call('GET', '/instances/node/stub?form=nocloud');
@@ -74,7 +74,7 @@ describe('whole boots of a real cloud-init', { skip: skipWithoutRig(), concurren
       const calls = (JSON.parse(await read('parts.json')) as { what: string }[]).map(({ what }) => what);
       assert.equal(calls.filter((what) => /part-handler-000.*\(text\/x-kube-pod, \d\d-dbserver\.yaml, /.test(what)).length, 1);
       assert.match(
-        await read('upper/root/handled'),
+        await read('upper/srv/handled'),
         new RegExp(`^__begin__ None 0\ntext/x-kube-pod \\d\\d-dbserver.yaml ${POD.length}\n__end__ None 0\n$`),
       );
 
@@ -85,9 +85,9 @@ describe('whole boots of a real cloud-init', { skip: skipWithoutRig(), concurren
           .map(({ command, rc }) => `${command.replace(/^.*\/scripts\/\d\d-/, '')} ${rc}`),
         ['disable-selinux.sh 0', '10.sh 0', '9.sh 0', 'last.sh 0'],
       );
-      assert.equal(await read('upper/root/ran'), 'base\nten\nnine\nlast\n');
-      assert.equal(await read('upper/root/runcmd'), 'base\nrole\nsite\n');
-      assert.equal(await read('upper/root/written'), 'Grüße\n');
+      assert.equal(await read('upper/srv/ran'), 'base\nten\nnine\nlast\n');
+      assert.equal(await read('upper/srv/runcmd'), 'base\nrole\nsite\n');
+      assert.equal(await read('upper/srv/written'), 'Grüße\n');
       assert.equal((await read('upper/etc/hostname')).trim(), 'site');
     } finally {
       await rm(work, { recursive: true, force: true });

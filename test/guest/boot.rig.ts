@@ -19,7 +19,7 @@ describe('from the stub to the pod and back to the timeline', { skip: skipWithou
   before(async () => {
     kube = await startKube();
     server = await startServer();
-    await server.upload('atomic', 'disable-selinux.sh', '#!/bin/sh\necho ran > /root/ran\n');
+    await server.upload('atomic', 'disable-selinux.sh', '#!/bin/sh\necho ran > /srv/ran\n');
   });
   after(async () => {
     await server?.close();
@@ -45,7 +45,7 @@ describe('from the stub to the pod and back to the timeline', { skip: skipWithou
         stages.map((line) => line.split('\t').slice(1, 3).join(' ')),
         ['local 0', 'net 0', 'config 0', 'final 0'],
       );
-      assert.equal(await readFile(join(upper, 'root/ran'), 'utf8'), 'ran\n');
+      assert.equal(await readFile(join(upper, 'srv/ran'), 'utf8'), 'ran\n');
 
       assert.deepEqual((await readdir(pending)).sort(), manifests);
       assert.equal(await readFile(join(pending, '04-dbserver.yaml'), 'utf8'), POD.replace('SUITE', suite));
