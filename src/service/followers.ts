@@ -24,9 +24,8 @@ export async function checkFollowers(
   if (groups.length === 0) return [];
   const replacement = await compile();
   const warnings: Finding[] = [];
-  for (const [sample, ...more] of groups) {
+  for (const { sample, waiting, booted } of groups) {
     await scheduler.yield();
-    if (!sample) continue;
     const before = await errorsOf(documents, sample);
     const fresh = (await errorsOf(documents, sample, replacement)).filter(
       (error) => !before.some((other) => other.code === error.code && fileOf(other) === fileOf(error)),
@@ -34,7 +33,6 @@ export async function checkFollowers(
     const [first] = fresh;
     if (!first) continue;
     const why = [first.part, first.message].filter((word) => word !== undefined).join(': ');
-    const [waiting, booted] = [[sample, ...more].filter(isWaiting), [sample, ...more].filter((each) => !isWaiting(each))];
     if (waiting.length > 0)
       throw wouldBreak(
         'would_break',
@@ -50,14 +48,24 @@ export async function checkFollowers(
   return warnings;
 }
 
-async function groupFollowers(store: Store, reference: string, bundle: string): Promise<Instance[][]> {
-  const groups = new Map<string, Instance[]>();
+/** Machines with the same bundles in the same order: one to look at, and the names of all. */
+interface Group {
+  sample: Instance;
+  /** Not fetched yet, so it gets what is published now. */
+  waiting: string[];
+  booted: string[];
+}
+
+async function groupFollowers(store: Store, reference: string, bundle: string): Promise<Group[]> {
+  const groups = new Map<string, Group>();
   for (let after: string | null = null; ; ) {
     const page: Instance[] = await store.listInstances({ after, limit: LIMITS.pageMax }, { bundle });
     for (const instance of page) {
       if (!instance.bundles.includes(reference)) continue;
       const key = instance.bundles.join(' ');
-      groups.set(key, [...(groups.get(key) ?? []), instance]);
+      const group = groups.get(key) ?? { sample: instance, waiting: [], booted: [] };
+      groups.set(key, group);
+      (instance.deliveryCount === 0 ? group.waiting : group.booted).push(instance.name);
     }
     after = page.at(-1)?.name ?? null;
     if (page.length < LIMITS.pageMax) return [...groups.values()];
@@ -74,18 +82,12 @@ async function errorsOf(documents: DocumentService, instance: Instance, replacem
   }
 }
 
-/** Not fetched yet, so it gets what is published now. */
-function isWaiting({ deliveryCount }: Instance): boolean {
-  return deliveryCount === 0;
-}
-
 /** `web@3/a.sh` and `web@4/a.sh` are the same part. */
 function fileOf({ part = '' }: Finding): string {
   return part.replace(/@\d+\//, '/');
 }
 
-function list(instances: readonly Instance[]): string {
-  const names = instances.slice(0, NAMED).map(({ name }) => name);
-  const more = instances.length - names.length;
-  return `${names.join(', ')}${more > 0 ? ` and ${more} more` : ''}`;
+function list(names: readonly string[]): string {
+  const more = names.length - NAMED;
+  return `${names.slice(0, NAMED).join(', ')}${more > 0 ? ` and ${more} more` : ''}`;
 }
