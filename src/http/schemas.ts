@@ -90,7 +90,12 @@ export const orText = <T extends TSchema>(schema: T, ...mediaTypes: string[]) =>
 });
 
 /** What the routes of the machines' scope have in common, for the OpenAPI document. A machine may add what it likes to its URL. */
-export function machineSchema(operationId: string, summary: string, answer: { status: number; description: string }) {
+export function machineSchema(
+  operationId: string,
+  summary: string,
+  answer: { status: number; description: string },
+  refusals: Record<number, string> = {},
+) {
   const line = (description: string) => ({ description, content: { 'text/plain': { schema: Type.String() } } });
   return {
     operationId,
@@ -101,6 +106,7 @@ export function machineSchema(operationId: string, summary: string, answer: { st
     querystring: Type.Object({}),
     response: {
       [answer.status]: answer.status === 204 ? Nothing(answer.description) : line(answer.description),
+      ...Object.fromEntries(Object.entries(refusals).map(([status, description]) => [status, line(description)])),
       404: line('Unknown, malformed, of another purpose, of a deleted instance: final'),
       503: line('Our own trouble: asked again after Retry-After seconds'),
     },

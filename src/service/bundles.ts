@@ -270,7 +270,7 @@ function namingPart<T>(filename: string, build: () => T): T {
   try {
     return build();
   } catch (error) {
-    if (!(error instanceof BootbundleError) || error.message.startsWith(filename)) throw error;
+    if (!(error instanceof BootbundleError) || error.message.startsWith(`${filename}: `)) throw error;
     const findings = error.findings === undefined ? {} : { findings: error.findings };
     throw new BootbundleError(error.kind, error.code, `${filename}: ${error.message}`, findings);
   }

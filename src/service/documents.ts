@@ -73,11 +73,11 @@ export function createDocumentService({
   });
 
   // What the merge loses depends on the revisions alone, and thousands of instances share them.
-  const lost = new LRUCache<string, Finding[]>({ max: 1000 });
-  function mergeFindings(parts: readonly CompiledPart[], revisions: readonly string[]): Finding[] {
+  const losses = new LRUCache<string, Finding[]>({ max: 1000 });
+  function knownMergeLosses(parts: readonly CompiledPart[], revisions: readonly string[]): Finding[] {
     const key = revisions.join(' ');
-    const findings = lost.get(key) ?? findMergeLosses(parts);
-    lost.set(key, findings);
+    const findings = losses.get(key) ?? findMergeLosses(parts);
+    losses.set(key, findings);
     return findings;
   }
 
@@ -131,7 +131,7 @@ export function createDocumentService({
       const { bytes, parts: sent, findings } = draw(parts, instance);
       const document = { bytes, digest: sha256(bytes), parts: sent, revisions };
       // A revision that may never be stored must not be remembered under its number.
-      const merge = replacement ? findMergeLosses(parts) : mergeFindings(parts, revisions);
+      const merge = replacement ? findMergeLosses(parts) : knownMergeLosses(parts, revisions);
       // Another handler may heed other keys of it.
       const kube = instance.bundles.some((text) => parseReference(text).bundle === KUBE_BUNDLE);
       findings.push(...merge, ...(kube ? inspectKubeVars(instance.vars.kube) : []));

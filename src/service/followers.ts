@@ -11,7 +11,8 @@ const NAMED = 5;
 
 /**
  * Looks at what a change would do to the machines that follow it: those whose references to `bundle` hold `reference` (`web`, or
- * `web@stable`), and would get what `compile` makes from now on. It is made only when there are any. Machines with the same bundles get the same parts, so one of each kind is rendered.
+ * `web@stable`), and would get what `compile` makes from now on; it is made only when there are any. Machines with the same
+ * bundles get the same parts, so one of each kind is rendered.
  * @returns a warning for machines that have booted already, which would break only when they are rebuilt
  * @throws would_break naming machines that have still to boot and would newly be refused, with the findings
  */

@@ -1,23 +1,44 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, it, type TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { type Server, startServer } from '../cloudinit/server.ts';
 import { type Kube, skipWithoutKube, startKube } from './kube.ts';
-import { Machine, type Reports, startReports, until } from './machine.ts';
+import { Machine, type Report, type Reports, startReports, until } from './machine.ts';
 
-/** The applier with a real client against a real API server: what lies in the API, in the folders and in the reports must agree. */
+/** The applier with a real client against a real API server: what lies in the API, in the folders and in the service's timeline must agree. */
 describe('a real Kubernetes API', { skip: skipWithoutKube() }, () => {
   let kube: Kube;
+  let server: Server;
+  let machines = 0;
   before(async () => {
     kube = await startKube();
+    server = await startServer();
   });
-  after(() => kube?.remove());
+  after(async () => {
+    await server?.close();
+    await kube?.remove();
+  });
 
-  /** A machine of this cluster. */
+  /** A machine of this cluster, registered. When its test ends, the service's timeline must say what it reported, each result once. */
   async function node(
     t: TestContext,
     kubeSettings: object = { patience: 30 },
   ): Promise<{ machine: Machine; reports: Reports }> {
-    const reports = await startReports(t);
+    const name = `node-${++machines}`;
+    const stub = await server.register(name, ['kube']);
+    const document = await (await fetch(stub.split('\n')[1] ?? '')).text();
+    const [, service] = /^\{"instance".*"report":"([^"]+)"/m.exec(document) ?? [];
+    assert.ok(service);
+    const reports = await startReports(t, service);
+    t.after(async () => {
+      const { items } = JSON.parse(await server.call('GET', `/instances/${name}/timeline?limit=1000`)) as { items: Item[] };
+      const told = items.flatMap(({ manifest }) => (manifest ? [summary(manifest)] : []));
+      // A run that is killed says its last result again, under the same id: the first one stays.
+      const sent = new Map<string, ReturnType<typeof summary>>();
+      for (const report of reports.all) if (!sent.has(report.id)) sent.set(report.id, summary(report));
+      assert.ok(sent.size > 0);
+      assert.deepEqual(told, [...sent.values()]);
+    });
     const machine = new Machine(t);
     machine.write('etc/rancher/k3s/k3s.yaml', kube.kubeconfig);
     machine.program('kubectl', `exec '${kube.kubectl}' "$@"`);
@@ -267,3 +288,12 @@ spec:
     assert.deepEqual(reports.results(), ['a applied', 'b applied']);
   });
 });
+
+interface Item {
+  manifest?: Report;
+}
+
+/** What must arrive as it was sent. */
+function summary({ id, file, sha256, status, attempts, client = '', clientVersion = '', output }: Report) {
+  return { id, file, sha256, status, attempts, client, clientVersion, output };
+}

@@ -378,7 +378,7 @@ esac`,
     machine.drop({ 'a.yaml': POD });
     const began = Date.now();
     assert.equal((await machine.apply('--for', '1').ended).code, 0);
-    assert.ok(Date.now() - began < 30_000, 'it does not wait for the 61 s of the client');
+    assert.ok(Date.now() - began < 4000);
     assert.deepEqual(machine.folders().pending, ['a.yaml']);
     const group = readFileSync(machine.path('pid'), 'utf8').trim();
     const left = await run('ps', ['-o', 'stat=', '-g', group]);

@@ -102,6 +102,43 @@ describe('from the stub to the pod and back to the timeline', { skip: skipWithou
       t.diagnostic(text);
     });
 
+  it('README’s case for k3s: what it prints is what a machine makes of its manifest, and of a wrong one', async (t) => {
+    const readme = await readFile(new URL('../../README.md', import.meta.url), 'utf8');
+    const manifest = /db-k3s\/dbserver\.yaml <<'EOF'\n(.*?)^EOF$/ms.exec(readme)?.[1] ?? '';
+    const settings = /"vars": (\{"kube".*\})\}'/.exec(readme)?.[1] ?? '';
+    const [, right = '', wrong = '', pods = ''] =
+      /```text\n(\S+Z {2}registered\n.*?)\n\n(\S+Z {2}registered\n.*?)\n\n(NAME .*?)\n```/s.exec(readme) ?? [];
+    assert.ok(manifest && settings && right && wrong && pods);
+    const run = async (instance: string, text: string) => {
+      const bundle = instance === 'my-k3s-server' ? 'db-k3s' : 'db-wrong';
+      await server.upload(bundle, 'dbserver.yaml', text);
+      const out = await boot(t, 'trixie', await server.register(instance, ['kube', bundle], { vars: JSON.parse(settings) }));
+      const machine = new Machine(t);
+      machine.env = { BOOTBUNDLE_ROOT: join(out, 'upper') };
+      machine.program('kubectl', `exec '${kube.kubectl}' "$@"`);
+      machine.write('admin.conf', kube.kubeconfig);
+      machine.env.KUBECONFIG = machine.path('admin.conf');
+      assert.equal((await machine.start(PYTHON, [join(out, 'upper/var/lib/bootbundle/bootbundle-apply')]).ended).code, 0);
+      const got = await machine.start(machine.path('bin/kubectl'), ['get', 'pods', '--namespace=default', 'dbserver']).ended;
+      const timeline = await server.call('GET', `/instances/${instance}/timeline?format=text`);
+      return { timeline: timeline.replaceAll(join(out, 'upper'), ''), pods: got.stdout };
+    };
+    const worked = await run('my-k3s-server', manifest);
+    const failed = await run('my-other-server', manifest.replace('containers:', 'containrs:'));
+    t.diagnostic([worked.timeline, failed.timeline, worked.pods].join('\n'));
+    // Times, sizes, digests, versions and ages are of one run.
+    const plain = (text: string) =>
+      text
+        .trim()
+        .replace(/^\d{4}-\S+Z/gm, 'TIME')
+        .replace(/\(\d+ bytes, [0-9a-f]{12}\)/g, '(SIZE)')
+        .replace(/kubectl v\S+(?=,)/g, 'kubectl VERSION')
+        .replace(/ +\d+s$/gm, ' AGE');
+    assert.equal(plain(worked.timeline), plain(right));
+    assert.equal(plain(failed.timeline), plain(wrong));
+    assert.equal(plain(worked.pods), plain(pods));
+  });
+
   /** Boots with this stub as user-data; returns the folder of what came of it. */
   async function boot(t: TestContext, suite: string, stub: string): Promise<string> {
     const machine = new Machine(t);

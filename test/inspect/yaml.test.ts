@@ -270,7 +270,7 @@ test('nothing blows up: depth, aliases, merges, alias bombs, self reference', ()
   ];
   const start = performance.now();
   for (const text of bombs) assert.throws(() => readYaml(text), isBadYaml, text.slice(0, 40));
-  assert.ok(performance.now() - start < 10_000);
+  assert.ok(performance.now() - start < 2_000);
 });
 
 test('reasonable aliases and merge keys are taken', () => {

@@ -41,10 +41,12 @@ export const reportRoutes: FastifyPluginAsyncTypebox<{ timeline: TimelineService
     {
       bodyLimit: LIMITS.reportBytes,
       config: { requestBody: { required: true, content: { 'application/json': { schema: ManifestBody } } } },
-      schema: machineSchema('reportManifest', 'A manifest’s result, from the applier of the bundle kube', {
-        status: 204,
-        description: 'Kept; sent twice, kept once',
-      }),
+      schema: machineSchema(
+        'reportManifest',
+        'A manifest’s result, from the applier of the bundle kube',
+        { status: 204, description: 'Kept; sent twice, kept once' },
+        { 400: 'No such result: its sender drops it', 413: 'Too large: its sender drops it' },
+      ),
     },
     async (request, reply) => {
       const body = readReport(request.body);

@@ -672,3 +672,16 @@ test('a bundle may have 11 MiB of parts and 64 KiB of vars: so much, and a byte 
   assert.equal((await test.api('PUT', '/bundles/vars', vars(fits + 1))).json().code, 'vars_too_large');
   assert.equal((await test.api('PUT', '/bundles/vars', vars(fits))).statusCode, 201);
 });
+
+test('an error names its part, also one whose name begins the sentence', async (t) => {
+  const { api } = await buildTestApp(t);
+  const gzip = Buffer.from([0x1f, 0x8b, 8, 0]).toString('base64');
+  const answer = await api('PUT', '/bundles/web', {
+    parts: [
+      { filename: 'ok.sh', content: SH },
+      { filename: 'a', contentBase64: gzip },
+    ],
+  });
+  assert.equal(answer.statusCode, 422);
+  assert.match(answer.json().detail, /^a: a part cannot be gzip/);
+});
