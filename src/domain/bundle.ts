@@ -41,6 +41,10 @@ export interface Revision extends RevisionContent {
   createdAt: number;
   /** Who wrote it: an API token's name. */
   author: string;
+  /** What the author said of it, or null. */
+  message: string | null;
+  /** Epoch milliseconds of the purge of its content, or null. */
+  purgedAt: number | null;
 }
 
 /** A bundle with its newest revision. */
@@ -52,6 +56,8 @@ export interface Bundle {
   latest: Revision;
   /** Tag name to revision number. */
   tags: Record<string, number>;
+  /** Counts the changes of its secrets, which belong to no revision. */
+  secretsVersion: number;
 }
 
 /** Who writes the revisions of built-in bundles; no token may bear this name. */

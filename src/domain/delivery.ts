@@ -18,6 +18,8 @@ export interface Delivery {
   userAgent: string;
   /** What it was rendered from: `web@3`, in order. */
   revisions: string[];
+  /** The version of the instance it was rendered for; null for rows older than versions were noted. */
+  instanceVersion: number | null;
   /** Whether it counts as a delivery of its own, or is cloud-init's repeat of one (see REPEAT_WINDOW_MS). */
   counted: boolean;
   outcome: DeliveryOutcome;

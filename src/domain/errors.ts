@@ -64,6 +64,8 @@ export const invalid = raise('invalid');
 export const malformed = raise('malformed');
 /** No token, or not a valid one. */
 export const unauthenticated = raise('unauthenticated');
+/** Known, and not allowed. */
+export const forbidden = raise('forbidden');
 /** Past a documented limit. */
 export const tooLarge = raise('too_large');
 /** A media type this URL does not take. */

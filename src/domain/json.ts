@@ -18,6 +18,20 @@ export function canonicalJson(value: Json): string {
   return JSON.stringify(value);
 }
 
+/** Values laid over defaults: maps merge, anything else replaces. */
+export function mergeJson(defaults: JsonObject, values: JsonObject): JsonObject {
+  const merged = new Map(Object.entries(defaults));
+  for (const [key, value] of Object.entries(values)) {
+    const before = merged.get(key);
+    merged.set(key, isObject(before) && isObject(value) ? mergeJson(before, value) : value);
+  }
+  return Object.fromEntries(merged);
+}
+
+function isObject(value: Json | undefined): value is JsonObject {
+  return value !== null && typeof value === 'object' && !Array.isArray(value);
+}
+
 /** What a document may come to with its aliases written out, so that nobody who walks it later is surprised. */
 const MAX_VALUES = 200_000;
 const MAX_DEPTH = 64;

@@ -10,6 +10,18 @@ export const LIMITS = {
   bundleBytes: 11 * 1024 * 1024,
   /** A bundle's vars as JSON; each of its revisions holds them. */
   varsBytes: 64 * 1024,
+  /** One secret's value, and how many a bundle or an instance may have. */
+  secretBytes: 64 * 1024,
+  secretsPerOwner: 256,
+  /** One value put by itself (`…/vars/{key}`). */
+  varBytes: 64 * 1024,
+  /** What a revision's author may say of it, characters. */
+  messageLength: 500,
+  /** What one template may render to, bytes. */
+  templateBytes: 4 * 1024 * 1024,
+  /** How long one template may take: at a write, where each machine's is tried, and at a machine's fetch. Milliseconds. */
+  templateTrialMs: 50,
+  templateFetchMs: 2000,
   /** Parts in one bundle. */
   partsPerBundle: 256,
   /** The body of a whole-bundle PUT or POST: what a document may hold, plus base64 and framing. */

@@ -3,6 +3,7 @@ import type { Delivery, DeliveryOutcome, NewDelivery } from './delivery.ts';
 import type { Instance, InstanceSpec } from './instance.ts';
 import type { Reference } from './names.ts';
 import type { ManifestResult, Report, ReportOutcome } from './report.ts';
+import type { NewSecret, SealedSecret, SecretOwner } from './secret.ts';
 
 /** A page of a list: at most `limit` items whose key comes after `after` (null: from the start). */
 export interface Page<Key> {
@@ -20,6 +21,13 @@ export interface BundleSummary {
   author: string;
   updatedAt: number;
   retiredAt: number | null;
+}
+
+/** A body that outlives a purge, since other revisions have it: `web@4`. */
+export interface KeptBody {
+  sha256: string;
+  filename: string;
+  revisions: string[];
 }
 
 /** Who refers to a bundle. */
@@ -41,6 +49,23 @@ export interface InstanceFilter {
   retired?: boolean | undefined;
 }
 
+/** What a reference means at one moment. Revisions never change, a bundle's secrets do: their version counts every change. */
+export interface Meaning {
+  revision: number;
+  secretsVersion: number;
+}
+
+/**
+ * What a look at machines was based on. A write that brings it is refused (conflict `changed_meanwhile`) once any of it no longer holds, so
+ * nothing is committed that was not looked at.
+ */
+export interface Sight {
+  /** Each reference that was followed (`web@stable`), and what it meant. */
+  references: ReadonlyMap<string, Meaning>;
+  /** All living instances that refer to a bundle in whatever way, with their versions. */
+  followers?: { bundle: string; versions: ReadonlyMap<string, number> };
+}
+
 /** One registration or change. `expect`: the version the caller saw, null for "must not exist", undefined for "whatever it is". */
 export interface InstanceWrite {
   name: string;
@@ -48,7 +73,18 @@ export interface InstanceWrite {
   /** The id it gets if its name was never used. */
   freshId: string;
   expect: number | null | undefined;
+  /** Secrets to set, or (null) to remove; the others stay. None: none changes. */
+  secrets?: ReadonlyMap<string, NewSecret | null>;
 }
+
+/** A secret with whose it is. */
+export interface StoredSecret {
+  key: { owner: SecretOwner; name: string };
+  sealed: Uint8Array;
+}
+
+/** So many versions' specs are kept per instance, the newest. */
+export const SPECS_KEPT = 100;
 
 export interface InstanceWritten {
   instance: Instance;
@@ -68,7 +104,7 @@ export interface Store {
    * Adds the next revision of a bundle, with the bodies its parts name that are not stored yet (a body is stored once, by SHA-256).
    * `base` is the newest revision the caller computed from: its number, or null when the bundle does not exist or is retired.
    * Creates the bundle, or revives a retired one: numbers go on counting.
-   * @throws conflict `changed_meanwhile` when `base` is no longer the newest
+   * @throws conflict `changed_meanwhile` when `base` is no longer the newest, or `sight` no longer holds
    */
   putRevision(write: {
     bundle: string;
@@ -78,6 +114,9 @@ export interface Store {
     bodies: ReadonlyMap<string, Uint8Array>;
     at: number;
     author: string;
+    /** What the author says of it, or null. */
+    message: string | null;
+    sight?: Sight;
   }): Promise<Revision>;
 
   /** The bundle with its newest revision and tags; a retired one too (`retiredAt` is set, no tags). */
@@ -85,13 +124,20 @@ export interface Store {
   /** By name. Living bundles, or (`retired`) tombstones. */
   listBundles(page: Page<string>, filter: { retired: boolean }): Promise<BundleSummary[]>;
   /**
-   * Leaves a tombstone and drops the tags. Revisions and bodies stay.
+   * Leaves a tombstone, and drops the tags and secrets. Revisions and bodies stay.
    * @throws conflict `changed_meanwhile` when `base` is not the newest revision; conflict `in_use` naming instances that refer to it
    */
   retireBundle(name: string, change: { base: number; at: number }): Promise<void>;
   findRevision(bundle: string, number: number): Promise<Revision | null>;
   /** Newest first: `after` is the number of the last one seen. */
   listRevisions(bundle: string, page: Page<number>): Promise<Revision[]>;
+  /**
+   * Drops a revision's content for good: its vars, and the bodies that no other unpurged revision has. Number, digest, part names and hashes stay,
+   * and `purgedAt` is set; purging it again changes nothing.
+   * @returns the revision, and for each body that stays, which revisions still have it
+   * @throws not_found `unknown_revision`; conflict `in_use` when it is what a living bundle has newest, a tag names or a living instance pins
+   */
+  purgeRevision(bundle: string, number: number, at: number): Promise<{ revision: Revision; kept: KeptBody[] }>;
   /** The bytes of a part, or null. */
   findBody(sha256: string): Promise<Uint8Array | null>;
   /** The living instances that refer to a bundle, by name, and how many there are in all. */
@@ -99,23 +145,31 @@ export interface Store {
 
   /**
    * Sets a tag. @returns whether it was new, and whether anything changed
-   * @throws not_found `unknown_bundle` (or retired), `unknown_revision`
+   * @throws not_found `unknown_bundle` (or retired), `unknown_revision`; conflict `purged`; conflict `changed_meanwhile` when `sight` no longer holds
    */
-  putTag(bundle: string, tag: string, revision: number, at: number): Promise<{ created: boolean; changed: boolean }>;
+  putTag(
+    bundle: string,
+    tag: string,
+    revision: number,
+    change: { at: number; sight?: Sight },
+  ): Promise<{ created: boolean; changed: boolean }>;
   /** @throws not_found `unknown_bundle`, `unknown_tag`; conflict `in_use` naming instances that follow it */
   deleteTag(bundle: string, tag: string): Promise<void>;
 
-  /** The revision number each reference means now; null where bundle (or its tag or revision) does not exist or is retired. One query. */
-  resolveReferences(references: readonly Reference[]): Promise<(number | null)[]>;
+  /** What each reference means now; null where bundle (or its tag or revision) does not exist, is retired or was purged. One query. */
+  resolveReferences(references: readonly Reference[]): Promise<(Meaning | null)[]>;
 
   // ---- instances
 
   /**
-   * Registers or changes instances, all or none. An equal spec changes nothing. A retired name is revived with its
-   * id, every generation raised by one, its delivery count begun anew.
-   * @throws precondition_failed `etag_mismatch` when an `expect` does not hold; invalid `unknown_bundle` when a reference means nothing (any more)
+   * Registers or changes instances, all or none. An equal spec without a change of secrets changes nothing. A retired name is revived with its
+   * id, every generation raised by one, its delivery count begun anew. Each version's spec is kept (SPECS_KEPT of them).
+   * @throws precondition_failed `etag_mismatch` when an `expect` does not hold; invalid `unknown_bundle` when a reference means nothing (any more);
+   *   conflict `changed_meanwhile` when `sight` no longer holds
    */
-  putInstances(writes: readonly InstanceWrite[], at: number): Promise<InstanceWritten[]>;
+  putInstances(writes: readonly InstanceWrite[], change: { at: number; sight?: Sight }): Promise<InstanceWritten[]>;
+  /** What an instance stated at a version, or null when that is no longer known. */
+  findSpec(instance: string, version: number): Promise<InstanceSpec | null>;
   /** By name; a retired one too. */
   findInstance(name: string): Promise<Instance | null>;
   /** By id, for a fetch: living ones only. */
@@ -123,10 +177,28 @@ export interface Store {
   /** By name. */
   listInstances(page: Page<string>, filter: InstanceFilter): Promise<Instance[]>;
   /**
-   * Leaves a tombstone; its capabilities open nothing from now on.
+   * Leaves a tombstone, and drops its secrets; its capabilities open nothing from now on.
    * @throws not_found `unknown_instance`; precondition_failed `etag_mismatch` when `expect` is given and not the version
    */
   retireInstance(name: string, change: { expect: number | undefined; at: number }): Promise<void>;
+
+  // ---- secrets
+
+  /**
+   * Sets or (null) removes a bundle's secrets, all or none, and raises its secrets' version. `base` is the version the caller computed from.
+   * @throws not_found `unknown_bundle`; conflict `changed_meanwhile` when `base` or `sight` no longer holds
+   */
+  putBundleSecrets(
+    bundle: string,
+    secrets: ReadonlyMap<string, NewSecret | null>,
+    change: { base: number; at: number; sight?: Sight },
+  ): Promise<void>;
+  /** The secrets of each owner, by name, in the order of the owners. One query. */
+  findSecrets(owners: readonly SecretOwner[]): Promise<SealedSecret[][]>;
+  /** Every secret there is, for sealing them anew: by kind, owner and name. */
+  listSecrets(page: Page<StoredSecret['key']>): Promise<StoredSecret[]>;
+  /** Puts a newly sealed form in the place of `before`, and nothing else: no version changes. @returns false when `before` is not there any more */
+  resealSecret(key: StoredSecret['key'], before: Uint8Array, after: Uint8Array): Promise<boolean>;
 
   // ---- ledger
 

@@ -3,8 +3,10 @@ import type { Bundle, Part, PartOrder, Revision } from '../domain/bundle.ts';
 import { conflict, notFound } from '../domain/errors.ts';
 import type { JsonObject } from '../domain/json.ts';
 import { formatReference } from '../domain/names.ts';
-import type { Store } from '../domain/store.ts';
+import type { KeptBody, Store } from '../domain/store.ts';
 import { type Database, plain, type Schema } from './database.ts';
+import { checkSight, hasRevision, lookUp } from './reference.ts';
+import { dropSecrets, raiseSecretsVersion } from './secret.ts';
 
 type BundleStore = Pick<
   Store,
@@ -14,6 +16,7 @@ type BundleStore = Pick<
   | 'retireBundle'
   | 'findRevision'
   | 'listRevisions'
+  | 'purgeRevision'
   | 'findBody'
   | 'listBundleUses'
   | 'putTag'
@@ -24,7 +27,7 @@ type BundleStore = Pick<
 /** Bundles, their revisions and tags, and the bytes of their parts. */
 export function bundleStore(database: Database): BundleStore {
   return {
-    async putRevision({ bundle, base, content, digest, bodies, at, author }) {
+    async putRevision({ bundle, base, content, digest, bodies, at, author, message, sight }) {
       const revision = {
         digest,
         part_order: content.order,
@@ -33,11 +36,14 @@ export function bundleStore(database: Database): BundleStore {
         part_count: content.parts.length,
         created_at: at,
         author: plain(author),
+        message: message === null ? null : plain(message),
+        purged_at: null,
       };
       const needed = [...new Set(content.parts.map((part) => part.sha256))];
       const row = await database.write(async (db) => {
         const before = await db.selectFrom('bundle').selectAll().where('name', '=', bundle).executeTakeFirst();
         if ((before && before.retired_at === null ? before.latest : null) !== base) throw changedMeanwhile();
+        await checkSight(db, sight);
         const number = (before?.latest ?? 0) + 1;
         await storeBodies(db, needed, bodies);
         await db
@@ -45,38 +51,22 @@ export function bundleStore(database: Database): BundleStore {
           .values({ name: bundle, latest: number, created_at: at, retired_at: null })
           .onConflict((oc) => oc.column('name').doUpdateSet({ latest: number, retired_at: null }))
           .execute();
-        return db
+        const inserted = await db
           .insertInto('revision')
           .values({ ...revision, bundle, number })
           .returningAll()
           .executeTakeFirstOrThrow();
+        if (needed.length > 0)
+          await db
+            .insertInto('revision_body')
+            .values(needed.map((sha256) => ({ sha256, bundle, number })))
+            .execute();
+        return inserted;
       });
       return toRevision(row);
     },
 
-    findBundle: (name) =>
-      database.read(async (db): Promise<Bundle | null> => {
-        const rows = await db
-          .selectFrom('bundle')
-          .leftJoin('tag', 'tag.bundle', 'bundle.name')
-          .where('bundle.name', '=', name)
-          .select(['bundle.latest', 'bundle.created_at', 'bundle.retired_at', 'tag.name as tag', 'tag.revision'])
-          .orderBy('tag.name')
-          .execute();
-        const [bundle] = rows;
-        if (!bundle) return null;
-        // A second statement, and yet one state: a revision never changes.
-        const latest = await selectRevision(db, name, bundle.latest).executeTakeFirstOrThrow();
-        return {
-          name,
-          createdAt: bundle.created_at,
-          retiredAt: bundle.retired_at,
-          latest: toRevision(latest),
-          tags: Object.fromEntries(
-            rows.flatMap(({ tag, revision }) => (tag === null || revision === null ? [] : [[tag, revision]])),
-          ),
-        };
-      }),
+    findBundle: (name) => database.read((db) => selectBundle(db, name)),
 
     listBundles: ({ after, limit }, { retired }) =>
       database.read(async (db) => {
@@ -107,8 +97,9 @@ export function bundleStore(database: Database): BundleStore {
       database.write(async (db) => {
         const bundle = await selectLiving(db, name);
         if (bundle?.latest !== base) throw changedMeanwhile();
-        await refuseInUse(db, name, null);
+        await refuseInUse(db, { bundle: name });
         await db.deleteFrom('tag').where('bundle', '=', name).execute();
+        if (await dropSecrets(db, { kind: 'bundle', name })) await raiseSecretsVersion(db, name);
         await db.updateTable('bundle').set({ retired_at: at }).where('name', '=', name).execute();
       }),
 
@@ -131,6 +122,38 @@ export function bundleStore(database: Database): BundleStore {
         return rows.map(toRevision);
       }),
 
+    async purgeRevision(bundle, number, at) {
+      const purged = await database.write(async (db) => {
+        const row = await selectRevision(db, bundle, number).executeTakeFirst();
+        if (!row) throw notFound('unknown_revision', 'the bundle has no such revision');
+        const revision = toRevision(row);
+        const hashes = [...new Set(revision.parts.map((part) => part.sha256))];
+        if (revision.purgedAt !== null) return { revision, kept: await selectKept(db, revision, await selectHeld(db, hashes)) };
+        await refusePurge(db, bundle, number);
+        await db
+          .updateTable('revision')
+          .set({ vars: '{}', purged_at: at })
+          .where('bundle', '=', bundle)
+          .where('number', '=', number)
+          .execute();
+        if (hashes.length > 0)
+          await db
+            .deleteFrom('revision_body')
+            .where('sha256', 'in', hashes)
+            .where('bundle', '=', bundle)
+            .where('number', '=', number)
+            .execute();
+        const held = await selectHeld(db, hashes);
+        const orphans = hashes.filter((sha256) => !held.has(sha256));
+        if (orphans.length > 0) await db.deleteFrom('body').where('sha256', 'in', orphans).execute();
+        const after: Revision = { ...revision, vars: {}, purgedAt: at };
+        return { revision: after, kept: await selectKept(db, after, held) };
+      });
+      // Also when it was purged before: a server that was killed in between had not come so far.
+      await database.wipe();
+      return purged;
+    },
+
     findBody: (sha256) =>
       database.read(async (db) => {
         const row = await db.selectFrom('body').select('bytes').where('sha256', '=', sha256).executeTakeFirst();
@@ -152,12 +175,21 @@ export function bundleStore(database: Database): BundleStore {
         return { uses, total: rows[0]?.total ?? 0 };
       }),
 
-    putTag: (bundle, tag, revision, at) =>
+    putTag: (bundle, tag, revision, { at, sight }) =>
       database.write(async (db) => {
         const living = await selectLiving(db, bundle);
         if (!living) throw unknownBundle();
         if (!hasRevision(living.latest, revision))
           throw notFound('unknown_revision', `the bundle's revisions are 1 to ${living.latest}`);
+        const tagged = await db
+          .selectFrom('revision')
+          .select('purged_at')
+          .where('bundle', '=', bundle)
+          .where('number', '=', revision)
+          .executeTakeFirst();
+        if (tagged?.purged_at !== null)
+          throw conflict('purged', `the content of revision ${revision} was purged: tag another one`);
+        await checkSight(db, sight);
         const before = await db
           .selectFrom('tag')
           .select('revision')
@@ -176,7 +208,7 @@ export function bundleStore(database: Database): BundleStore {
     deleteTag: (bundle, tag) =>
       database.write(async (db) => {
         if (!(await selectLiving(db, bundle))) throw unknownBundle();
-        await refuseInUse(db, bundle, tag);
+        await refuseInUse(db, { bundle, tag });
         const { numDeletedRows } = await db
           .deleteFrom('tag')
           .where('bundle', '=', bundle)
@@ -186,39 +218,14 @@ export function bundleStore(database: Database): BundleStore {
       }),
 
     async resolveReferences(references) {
-      const bundles = [...new Set(references.map(({ bundle }) => bundle))];
-      const tags = [...new Set(references.flatMap(({ tag }) => tag ?? []))];
-      if (bundles.length === 0) return [];
-      const latest = new Map<string, number>();
-      const tagged = new Map<string, number>();
-      await database.read(async (db) => {
-        const rows = await db
-          .selectFrom('bundle')
-          .leftJoin('tag', (join) =>
-            join.onRef('tag.bundle', '=', 'bundle.name').on('tag.name', 'in', tags.length > 0 ? tags : [NO_TAG]),
-          )
-          .where('bundle.name', 'in', bundles)
-          .where('bundle.retired_at', 'is', null)
-          .select(['bundle.name', 'bundle.latest', 'tag.name as tag', 'tag.revision'])
-          .execute();
-        for (const row of rows) {
-          latest.set(row.name, row.latest);
-          if (row.tag !== null && row.revision !== null) tagged.set(`${row.name}@${row.tag}`, row.revision);
-        }
-      });
-      return references.map(({ bundle, tag, revision }) => {
-        const newest = latest.get(bundle);
-        if (newest === undefined) return null;
-        if (tag !== null) return tagged.get(`${bundle}@${tag}`) ?? null;
-        return revision === null ? newest : hasRevision(newest, revision) ? revision : null;
+      if (references.length === 0) return [];
+      const found = await database.read((db) => lookUp(db, references));
+      return references.map((reference) => {
+        const meaning = found.get(formatReference(reference));
+        return meaning && !('code' in meaning) ? meaning : null;
       });
     },
   };
-}
-
-/** Numbers run from 1 to the newest without a gap. */
-export function hasRevision(latest: number, number: number): boolean {
-  return Number.isInteger(number) && number >= 1 && number <= latest;
 }
 
 async function storeBodies(db: Kysely<Schema>, needed: readonly string[], bodies: ReadonlyMap<string, Uint8Array>) {
@@ -228,7 +235,8 @@ async function storeBodies(db: Kysely<Schema>, needed: readonly string[], bodies
   for (const sha256 of needed) {
     if (stored.has(sha256)) continue;
     const bytes = bodies.get(sha256);
-    if (!bytes) throw new Error('a part names a body that is neither stored nor given');
+    // It was there when the caller looked: a purge came between.
+    if (!bytes) throw changedMeanwhile();
     await db.insertInto('body').values({ sha256, size: bytes.length, bytes }).execute();
   }
 }
@@ -241,26 +249,95 @@ function selectLiving(db: Kysely<Schema>, name: string) {
   return db.selectFrom('bundle').select('latest').where('name', '=', name).where('retired_at', 'is', null).executeTakeFirst();
 }
 
-/** No tag's name: SQL has no empty list. */
-const NO_TAG = '';
+async function selectBundle(db: Kysely<Schema>, name: string): Promise<Bundle | null> {
+  const rows = await db
+    .selectFrom('bundle')
+    .leftJoin('tag', 'tag.bundle', 'bundle.name')
+    .where('bundle.name', '=', name)
+    .select(['bundle.latest', 'bundle.created_at', 'bundle.retired_at', 'bundle.secrets_version'])
+    .select(['tag.name as tag', 'tag.revision'])
+    .orderBy('tag.name')
+    .execute();
+  const [bundle] = rows;
+  if (!bundle) return null;
+  // A second statement, and yet one state: of revisions only a purge changes any, and never a living bundle's newest.
+  // If this one was purged, there has been a newer one since the first statement.
+  const latest = await selectRevision(db, name, bundle.latest).executeTakeFirstOrThrow();
+  if (bundle.retired_at === null && latest.purged_at !== null) return selectBundle(db, name);
+  return {
+    name,
+    createdAt: bundle.created_at,
+    retiredAt: bundle.retired_at,
+    latest: toRevision(latest),
+    tags: Object.fromEntries(rows.flatMap(({ tag, revision }) => (tag === null || revision === null ? [] : [[tag, revision]]))),
+    secretsVersion: bundle.secrets_version,
+  };
+}
 
-/** How many instances a refusal names. */
+/** How many a refusal names. */
 const NAMED = 5;
 
-async function refuseInUse(db: Kysely<Schema>, bundle: string, tag: string | null) {
-  const rows = await db
-    .selectFrom('instance_reference')
-    .where('bundle', '=', bundle)
-    .$if(tag !== null, (query) => query.where('tag', '=', tag))
-    .select('instance')
-    .distinct()
+async function refuseInUse(db: Kysely<Schema>, use: { bundle: string; tag?: string; revision?: number }) {
+  const { bundle, tag, revision } = use;
+  let query = db.selectFrom('instance_reference').where('bundle', '=', bundle).select('instance').distinct();
+  if (tag !== undefined) query = query.where('tag', '=', tag);
+  if (revision !== undefined) query = query.where('revision', '=', revision);
+  const rows = await query
     .orderBy('instance')
     .limit(NAMED + 1)
     .execute();
   if (rows.length === 0) return;
-  const names = rows.slice(0, NAMED).map(({ instance }) => instance);
-  const more = rows.length > NAMED ? ' and others' : '';
-  throw conflict('in_use', `${names.join(', ')}${more} refer to it: change or delete them first`);
+  throw conflict('in_use', `${listed(rows.map(({ instance }) => instance))} refer to it: change or delete them first`);
+}
+
+/** Refuses to take away what a machine may ask for. */
+async function refusePurge(db: Kysely<Schema>, bundle: string, number: number) {
+  const living = await selectLiving(db, bundle);
+  if (living?.latest === number) throw conflict('in_use', 'it is what the bundle has newest: put a newer revision first');
+  const tags = await db
+    .selectFrom('tag')
+    .select('name')
+    .where('bundle', '=', bundle)
+    .where('revision', '=', number)
+    .orderBy('name')
+    .limit(NAMED + 1)
+    .execute();
+  if (tags.length > 0)
+    throw conflict('in_use', `the tags ${listed(tags.map(({ name }) => name))} mean it: move or delete them first`);
+  await refuseInUse(db, { bundle, revision: number });
+}
+
+function listed(names: readonly string[]): string {
+  return names.slice(0, NAMED).join(', ') + (names.length > NAMED ? ' and others' : '');
+}
+
+/** Which of these bodies an unpurged revision has. */
+async function selectHeld(db: Kysely<Schema>, hashes: readonly string[]): Promise<Set<string>> {
+  if (hashes.length === 0) return new Set();
+  const rows = await db.selectFrom('revision_body').select('sha256').distinct().where('sha256', 'in', hashes).execute();
+  return new Set(rows.map(({ sha256 }) => sha256));
+}
+
+/** How many revisions are named per body; a purge of those names the others. */
+const HOLDERS = 100;
+
+async function selectKept(db: Kysely<Schema>, { parts }: Revision, held: ReadonlySet<string>): Promise<KeptBody[]> {
+  const kept: KeptBody[] = [];
+  const left = new Set(held);
+  for (const { sha256, filename } of parts) {
+    // Parts with the same bytes share one body.
+    if (!left.delete(sha256)) continue;
+    const holders = await db
+      .selectFrom('revision_body')
+      .select(['bundle', 'number'])
+      .where('sha256', '=', sha256)
+      .orderBy('bundle')
+      .orderBy('number')
+      .limit(HOLDERS)
+      .execute();
+    kept.push({ sha256, filename, revisions: holders.map(({ bundle, number }) => `${bundle}@${number}`) });
+  }
+  return kept;
 }
 
 function toRevision(row: Selectable<Schema['revision']>): Revision {
@@ -273,6 +350,8 @@ function toRevision(row: Selectable<Schema['revision']>): Revision {
     digest: row.digest,
     createdAt: row.created_at,
     author: row.author,
+    message: row.message,
+    purgedAt: row.purged_at,
   };
 }
 

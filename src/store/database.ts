@@ -7,7 +7,13 @@ export interface Schema {
   bootbundle_migration: { name: string; applied_at: number };
   meta: { key: string; value: string };
   body: { sha256: string; size: number; bytes: Uint8Array };
-  bundle: { name: string; latest: number; created_at: number; retired_at: number | null };
+  bundle: {
+    name: string;
+    latest: number;
+    created_at: number;
+    retired_at: number | null;
+    secrets_version: Generated<number>;
+  };
   revision: {
     bundle: string;
     number: number;
@@ -18,11 +24,24 @@ export interface Schema {
     part_count: number;
     created_at: number;
     author: string;
+    message: string | null;
+    purged_at: number | null;
   };
+  revision_body: { sha256: string; bundle: string; number: number };
   tag: { bundle: string; name: string; revision: number; updated_at: number };
   instance: InstanceRow;
   instance_reference: { instance: string; position: number; bundle: string; tag: string | null; revision: number | null };
   instance_label: { instance: string; key: string; value: string };
+  instance_spec: { instance: string; version: number; spec: string; at: number };
+  secret: {
+    owner_kind: string;
+    owner: string;
+    name: string;
+    sealed: Uint8Array;
+    bytes: number;
+    ends_with_newline: number;
+    updated_at: number;
+  };
   delivery: {
     id: Generated<number>;
     instance: string;
@@ -33,6 +52,7 @@ export interface Schema {
     address: string;
     user_agent: string;
     revisions: string;
+    instance_version: number | null;
     counted: number;
     outcome: string;
   };
@@ -74,6 +94,8 @@ export interface Database {
   write<T>(work: (db: Transaction<Schema>) => Promise<T>): Promise<T>;
   /** In a transaction that no other process is in at the same time. */
   exclusive<T>(work: (db: Transaction<Schema>) => Promise<T>): Promise<T>;
+  /** Clears the engine's files of what committed transactions deleted, as far as it can. When it rejects, they stay committed. */
+  wipe(): Promise<void>;
   /** Selects the names of the tables that are there. */
   tables: RawBuilder<{ name: string }>;
   /** Waits for what is under way. */

@@ -104,6 +104,7 @@ export function deliveryStore(database: Database): DeliveryStore {
             address: row.address,
             userAgent: row.user_agent,
             revisions: JSON.parse(row.revisions) as string[],
+            instanceVersion: row.instance_version,
             counted: row.counted === 1,
             outcome: row.outcome as DeliveryOutcome,
           }),
@@ -126,6 +127,7 @@ function toRow(delivery: Omit<NewDelivery, 'instanceId'>): Omit<Schema['delivery
     address: addressText(delivery.address),
     user_agent: plain(delivery.userAgent),
     revisions: JSON.stringify(delivery.revisions),
+    instance_version: delivery.instanceVersion,
     outcome: delivery.outcome,
   };
 }

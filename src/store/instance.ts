@@ -1,14 +1,18 @@
-import type { Kysely, Selectable } from 'kysely';
+import { type Kysely, type Selectable, sql } from 'kysely';
 import { invalid, notFound, preconditionFailed } from '../domain/errors.ts';
 import { cloudInitInstanceId, type Instance, type InstanceSpec } from '../domain/instance.ts';
 import { canonicalJson, type Json, type JsonObject } from '../domain/json.ts';
-import { formatReference, parseReference, type Reference } from '../domain/names.ts';
-import type { InstanceWrite, Store } from '../domain/store.ts';
-import { hasRevision } from './bundle.ts';
+import { parseReference, type Reference } from '../domain/names.ts';
+import { type InstanceWrite, SPECS_KEPT, type Store } from '../domain/store.ts';
 import { chunks, type Database, type InstanceRow, indexable, plain, type Schema } from './database.ts';
 import { addressText } from './delivery.ts';
+import { checkSight, lookUp } from './reference.ts';
+import { dropSecrets, type SecretsChange, saveSecrets, weighSecrets } from './secret.ts';
 
-type InstanceStore = Pick<Store, 'putInstances' | 'findInstance' | 'findInstanceById' | 'listInstances' | 'retireInstance'>;
+type InstanceStore = Pick<
+  Store,
+  'putInstances' | 'findSpec' | 'findInstance' | 'findInstanceById' | 'listInstances' | 'retireInstance'
+>;
 
 const NAMES_PER_STATEMENT = 5000;
 const ROWS_PER_STATEMENT = 500;
@@ -16,7 +20,7 @@ const ROWS_PER_STATEMENT = 500;
 /** Instances, and what they are found by: references, labels, addresses. */
 export function instanceStore(database: Database): InstanceStore {
   return {
-    async putInstances(writes, at) {
+    async putInstances(writes, { at, sight }) {
       const prepared = writes.map(prepare);
       const names = prepared.map(({ write }) => write.name);
       const seen = new Set<string>();
@@ -27,16 +31,33 @@ export function instanceStore(database: Database): InstanceStore {
 
       const written = await database.write(async (db) => {
         const before = await selectByName(db, names);
-        const outcomes = prepared.map((item) => decide(item, before.get(item.write.name), at));
+        const secrets = await weighSecrets(db, 'instance', secretsOf(writes));
+        const outcomes = prepared.map((item) =>
+          decide(item, { before: before.get(item.write.name), secrets: secrets.get(item.write.name), at }),
+        );
         await checkReferences(db, prepared);
+        await checkSight(db, sight);
         await save(
           db,
           outcomes.filter(({ changed }) => changed),
+          at,
         );
+        await saveSecrets(db, 'instance', secrets, at);
         return outcomes;
       });
       return written.map(({ row, created, changed }) => ({ instance: toInstance(row), created, changed }));
     },
+
+    findSpec: (instance, version) =>
+      database.read(async (db) => {
+        const row = await db
+          .selectFrom('instance_spec')
+          .select('spec')
+          .where('instance', '=', instance)
+          .where('version', '=', version)
+          .executeTakeFirst();
+        return row ? (JSON.parse(row.spec) as InstanceSpec) : null;
+      }),
 
     findInstance: (name) =>
       database.read(async (db) => {
@@ -95,6 +116,7 @@ export function instanceStore(database: Database): InstanceStore {
         if (!row) throw notFound('unknown_instance', 'there is no such instance');
         if (expect !== undefined && expect !== row.version) throw mismatch(name);
         await forget(db, [name]);
+        await dropSecrets(db, { kind: 'instance', name });
         await db.updateTable('instance').set({ retired_at: at, updated_at: at }).where('name', '=', name).execute();
       }),
   };
@@ -120,13 +142,26 @@ function prepare(write: InstanceWrite): Prepared {
   return { write, columns: toColumns(write.spec), references: write.spec.bundles.map(parseReference) };
 }
 
-/** What a write makes of the row that is there. @throws precondition_failed `etag_mismatch` */
-function decide(item: Prepared, before: InstanceRow | undefined, at: number): Outcome {
+/** The changes of secrets, by instance. */
+function secretsOf(writes: readonly InstanceWrite[]) {
+  return new Map(writes.flatMap(({ name, secrets }) => (secrets && secrets.size > 0 ? [[name, secrets]] : [])));
+}
+
+interface Found {
+  /** The row of that name, if there is one. */
+  before: InstanceRow | undefined;
+  /** What changes of its secrets, if anything does. */
+  secrets: SecretsChange | undefined;
+  at: number;
+}
+
+/** What a write makes of what is there. @throws precondition_failed `etag_mismatch` */
+function decide(item: Prepared, { before, secrets, at }: Found): Outcome {
   const { write, columns } = item;
   const { name, spec, expect, freshId } = write;
   const alive = before !== undefined && before.retired_at === null;
   if (expect !== undefined && expect !== (alive ? before.version : null)) throw mismatch(name);
-  if (alive && sameSpec(before, columns)) return { ...item, row: before, created: false, changed: false };
+  if (alive && !secrets && sameSpec(before, columns)) return { ...item, row: before, created: false, changed: false };
   const base = before ?? {
     id: freshId,
     version: 0,
@@ -161,39 +196,20 @@ function decide(item: Prepared, before: InstanceRow | undefined, at: number): Ou
   return { ...item, row, created: !alive, changed: true };
 }
 
-/** @throws invalid `unknown_bundle`, `unknown_tag`, `unknown_revision`, naming the reference and the instance */
+/** @throws invalid `unknown_bundle`, `unknown_tag`, `unknown_revision`, `purged`, naming the reference and the instance */
 async function checkReferences(db: Kysely<Schema>, prepared: readonly Prepared[]) {
-  const wanted = prepared.flatMap(({ write, references }) =>
-    references.map((reference) => ({ instance: write.name, reference })),
+  const found = await lookUp(
+    db,
+    prepared.flatMap(({ references }) => references),
   );
-  const bundles = new Map<string, number>();
-  const tags = new Set<string>();
-  for (const names of chunks([...new Set(wanted.map(({ reference }) => reference.bundle))], NAMES_PER_STATEMENT)) {
-    const rows = await db
-      .selectFrom('bundle')
-      .select(['name', 'latest'])
-      .where('name', 'in', names)
-      .where('retired_at', 'is', null)
-      .execute();
-    for (const { name, latest } of rows) bundles.set(name, latest);
-  }
-  const tagged = [...new Set(wanted.flatMap(({ reference }) => (reference.tag === null ? [] : reference.bundle)))];
-  for (const names of chunks(tagged, NAMES_PER_STATEMENT)) {
-    const rows = await db.selectFrom('tag').select(['bundle', 'name']).where('bundle', 'in', names).execute();
-    for (const { bundle, name } of rows) tags.add(`${bundle}@${name}`);
-  }
-  for (const { instance, reference } of wanted) {
-    const text = formatReference(reference);
-    const latest = bundles.get(reference.bundle);
-    if (latest === undefined) throw invalid('unknown_bundle', `${instance} refers to ${text}, and there is no such bundle`);
-    if (reference.tag !== null && !tags.has(text))
-      throw invalid('unknown_tag', `${instance} refers to ${text}, and the bundle has no such tag`);
-    if (reference.revision !== null && !hasRevision(latest, reference.revision))
-      throw invalid('unknown_revision', `${instance} refers to ${text}, and the bundle's revisions are 1 to ${latest}`);
-  }
+  for (const { write } of prepared)
+    for (const text of write.spec.bundles) {
+      const meaning = found.get(text);
+      if (meaning && 'code' in meaning) throw invalid(meaning.code, `${write.name} refers to ${text}, and ${meaning.why}`);
+    }
 }
 
-async function save(db: Kysely<Schema>, outcomes: readonly Outcome[]) {
+async function save(db: Kysely<Schema>, outcomes: readonly Outcome[], at: number) {
   for (const some of chunks(outcomes, ROWS_PER_STATEMENT)) {
     await db
       .insertInto('instance')
@@ -221,6 +237,7 @@ async function save(db: Kysely<Schema>, outcomes: readonly Outcome[]) {
       )
       .execute();
   }
+  await saveSpecs(db, outcomes, at);
   await forget(
     db,
     outcomes.filter(({ created }) => !created).map(({ row }) => row.name),
@@ -237,6 +254,30 @@ async function save(db: Kysely<Schema>, outcomes: readonly Outcome[]) {
     })),
   );
   for (const some of chunks(labels, ROWS_PER_STATEMENT)) await db.insertInto('instance_label').values(some).execute();
+}
+
+/** Keeps what each states at its new version. Versions count one by one, so one falls out for each that comes in. */
+async function saveSpecs(db: Kysely<Schema>, outcomes: readonly Outcome[], at: number) {
+  const specs = outcomes.map(({ row, columns }) => ({ instance: row.name, version: row.version, spec: specText(columns), at }));
+  for (const some of chunks(specs, ROWS_PER_STATEMENT)) {
+    await db.insertInto('instance_spec').values(some).execute();
+    const old = some.filter(({ version }) => version > SPECS_KEPT);
+    if (old.length === 0) continue;
+    const keys = old.map(({ instance, version }) => sql`(${instance}, cast(${version - SPECS_KEPT} as bigint))`);
+    await db
+      .deleteFrom('instance_spec')
+      .where(sql<boolean>`(instance, version) in (values ${sql.join(keys)})`)
+      .execute();
+  }
+}
+
+/** The spec as JSON, of columns that are JSON already. */
+function specText(columns: SpecColumns): string {
+  const { bundles, vars, labels, meta_data, vendor_data, network_config } = columns;
+  const fields = { bundles, vars, labels, metaData: meta_data, vendorData: vendor_data, networkConfig: network_config };
+  return `{${Object.entries(fields)
+    .map(([field, json]) => `"${field}":${json}`)
+    .join(',')}}`;
 }
 
 /** Takes instances out of what they are found by. */

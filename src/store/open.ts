@@ -6,6 +6,7 @@ import { deliveryStore } from './delivery.ts';
 import { instanceStore } from './instance.ts';
 import { migrate } from './migrate.ts';
 import { reportStore } from './report.ts';
+import { secretStore } from './secret.ts';
 
 /** Where the database is: a `postgres://…` URL, or an SQLite file (`:memory:` for one that is gone when closed). */
 export type StoreLocation = { url: string; file?: undefined } | { file: string; url?: undefined };
@@ -37,6 +38,7 @@ export function createStore(database: Database): Store {
   return {
     ...bundleStore(database),
     ...instanceStore(database),
+    ...secretStore(database),
     ...deliveryStore(database),
     ...reportStore(database),
 

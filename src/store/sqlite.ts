@@ -42,6 +42,8 @@ async function connect(file: string): Promise<[writer: SQLite.Database, reader: 
     // Two processes that switch at once can both be refused at once, without the busy timeout (each waits for the other).
     await retry(async () => writer.pragma('journal_mode = wal'), isBusy);
     writer.pragma('synchronous = full');
+    // What is deleted is overwritten with zeros: a purged body or a removed secret is in the file no more.
+    writer.pragma('secure_delete = on');
     const reader = open();
     reader.pragma('query_only = on');
     return [writer, reader];
@@ -65,6 +67,10 @@ function asDatabase(writing: SQLite.Database, reading: SQLite.Database): Databas
   const wait = (milliseconds: number) => writing.pragma(`busy_timeout = ${milliseconds}`);
   wait(BUSY_MS);
   const write: Database['write'] = (work) => pass(() => retry(() => writer.transaction().execute(work), isBusy));
+  const emptyLog = async () => {
+    const { rows } = await sql<{ busy: number }>`pragma wal_checkpoint(truncate)`.execute(writer);
+    if (rows[0]?.busy === 1) throw LOG_IN_USE;
+  };
   return {
     engine: 'sqlite',
     read: (work) => pass(() => work(reader)),
@@ -73,10 +79,20 @@ function asDatabase(writing: SQLite.Database, reading: SQLite.Database): Databas
       wait(BUSY_AT_START_MS);
       return write(work).finally(() => wait(BUSY_MS));
     },
+    // The write-ahead log holds pages as they were. Another program that reads on (a replicator) keeps it so, and that fails nothing:
+    // the log goes with the next purge, or when the last connection closes.
+    wipe: () =>
+      pass(() =>
+        retry(emptyLog, (error) => error === LOG_IN_USE).catch((error) => {
+          if (error !== LOG_IN_USE) throw error;
+        }),
+      ),
     tables: sql`select name from sqlite_master where type = 'table'`,
     close,
   };
 }
+
+const LOG_IN_USE = new Error('another program reads from the log');
 
 function kysely(connection: SQLite.Database): Kysely<Schema> {
   const cache = new Map<string, SqliteStatement>();

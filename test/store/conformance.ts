@@ -6,9 +6,18 @@ import { type Part, type RevisionContent, revisionDigest, sha256 } from '../../s
 import { type NewDelivery, REPEAT_WINDOW_MS } from '../../src/domain/delivery.ts';
 import { BootbundleError, type ErrorKind } from '../../src/domain/errors.ts';
 import { cloudInitInstanceId, type Instance, type InstanceSpec } from '../../src/domain/instance.ts';
+import { LIMITS } from '../../src/domain/limits.ts';
 import { parseReference } from '../../src/domain/names.ts';
 import type { ManifestResult } from '../../src/domain/report.ts';
-import type { InstanceWrite, Page, Store } from '../../src/domain/store.ts';
+import type { NewSecret, SealedSecret, SecretOwner } from '../../src/domain/secret.ts';
+import {
+  type InstanceWrite,
+  type Page,
+  type Sight,
+  SPECS_KEPT,
+  type Store,
+  type StoredSecret,
+} from '../../src/domain/store.ts';
 import type { Database } from '../../src/store/database.ts';
 import { migrate } from '../../src/store/migrate.ts';
 import { createStore } from '../../src/store/open.ts';
@@ -40,8 +49,10 @@ export function conformance(name: string, makeStore: MakeStore) {
         bodies,
         at: START,
         author: 'ann',
+        message: 'the first',
       });
-      const expected = { ...content, bundle: 'web', number: 1, digest, createdAt: START, author: 'ann' };
+      const circumstances = { createdAt: START, author: 'ann', message: 'the first', purgedAt: null };
+      const expected = { ...content, bundle: 'web', number: 1, digest, ...circumstances };
       assert.deepEqual(revision, expected);
       assert.deepEqual(await store.findBundle('web'), {
         name: 'web',
@@ -49,6 +60,7 @@ export function conformance(name: string, makeStore: MakeStore) {
         retiredAt: null,
         latest: expected,
         tags: {},
+        secretsVersion: 0,
       });
       assert.deepEqual(await store.findRevision('web', 1), expected);
     });
@@ -59,9 +71,10 @@ export function conformance(name: string, makeStore: MakeStore) {
       assert.deepEqual((await store.findBundle('web'))?.latest.vars, vars);
     });
 
-    contract('an author with a NUL is stored without it', async (store) => {
-      await put(store, 'web', {}, { author: 'a\0b' });
-      assert.equal((await store.findBundle('web'))?.latest.author, 'a\uFFFDb');
+    contract('an author and a message with a NUL are stored without it', async (store) => {
+      await put(store, 'web', {}, { author: 'a\0b', message: 'why\0 \ud800' });
+      const latest = (await store.findBundle('web'))?.latest;
+      assert.deepEqual([latest?.author, latest?.message], ['a\uFFFDb', 'why\uFFFD \uFFFD']);
     });
 
     contract('numbers count on, and old revisions stay as they were', async (store) => {
@@ -160,7 +173,7 @@ export function conformance(name: string, makeStore: MakeStore) {
   describe(`${name}: retired bundles`, () => {
     contract('retireBundle leaves a tombstone without tags; revisions and bodies stay', async (store) => {
       const revision = await put(store, 'web', { a: 'x' });
-      await store.putTag('web', 'stable', 1, START);
+      await store.putTag('web', 'stable', 1, { at: START });
       await store.retireBundle('web', { base: 1, at: START + 9 });
       assert.deepEqual(await store.findBundle('web'), {
         name: 'web',
@@ -168,6 +181,7 @@ export function conformance(name: string, makeStore: MakeStore) {
         retiredAt: START + 9,
         latest: revision,
         tags: {},
+        secretsVersion: 0,
       });
       assert.deepEqual(await store.findRevision('web', 1), revision);
       assert.ok(await store.findBody(sha256('x')));
@@ -180,7 +194,7 @@ export function conformance(name: string, makeStore: MakeStore) {
 
     contract('a revived bundle goes on counting and keeps the day it was made', async (store) => {
       await put(store, 'web');
-      await store.putTag('web', 'stable', 1, START);
+      await store.putTag('web', 'stable', 1, { at: START });
       await store.retireBundle('web', { base: 1, at: START + 1 });
       await refused(put(store, 'web', {}, { base: 1 }), 'conflict', 'changed_meanwhile');
       const revision = await put(store, 'web', { a: '2' }, { base: null, at: START + 2 });
@@ -200,9 +214,9 @@ export function conformance(name: string, makeStore: MakeStore) {
 
     contract('retireBundle refuses, naming who, while a living instance refers to it in any way', async (store) => {
       await put(store, 'web');
-      await store.putTag('web', 'stable', 1, START);
+      await store.putTag('web', 'stable', 1, { at: START });
       for (const reference of ['web', 'web@stable', 'web@1']) {
-        await store.putInstances([write('vm', { bundles: [reference] })], START);
+        await store.putInstances([write('vm', { bundles: [reference] })], { at: START });
         const error = await refused(store.retireBundle('web', { base: 1, at: START }), 'conflict', 'in_use');
         assert.match(error.message, /\bvm\b/);
       }
@@ -213,7 +227,7 @@ export function conformance(name: string, makeStore: MakeStore) {
     contract('listBundleUses lists references by instance and says how many there are', async (store) => {
       await put(store, 'web');
       await put(store, 'db');
-      await store.putTag('web', 'stable', 1, START);
+      await store.putTag('web', 'stable', 1, { at: START });
       await store.putInstances(
         [
           write('c', { bundles: ['web'] }),
@@ -221,7 +235,7 @@ export function conformance(name: string, makeStore: MakeStore) {
           write('b', { bundles: ['web@1', 'db'] }),
           write('gone', { bundles: ['web'] }),
         ],
-        START,
+        { at: START },
       );
       await store.retireInstance('gone', { expect: undefined, at: START });
       assert.deepEqual(await store.listBundleUses('web', 2), {
@@ -239,10 +253,10 @@ export function conformance(name: string, makeStore: MakeStore) {
     contract('putTag sets, moves, and says whether anything changed', async (store) => {
       await put(store, 'web');
       await put(store, 'web', { a: '2' }, { base: 1 });
-      assert.deepEqual(await store.putTag('web', 'stable', 1, START), { created: true, changed: true });
-      assert.deepEqual(await store.putTag('web', 'stable', 1, START), { created: false, changed: false });
-      assert.deepEqual(await store.putTag('web', 'stable', 2, START), { created: false, changed: true });
-      await store.putTag('web', 'edge', 2, START);
+      assert.deepEqual(await store.putTag('web', 'stable', 1, { at: START }), { created: true, changed: true });
+      assert.deepEqual(await store.putTag('web', 'stable', 1, { at: START }), { created: false, changed: false });
+      assert.deepEqual(await store.putTag('web', 'stable', 2, { at: START }), { created: false, changed: true });
+      await store.putTag('web', 'edge', 2, { at: START });
       assert.deepEqual((await store.findBundle('web'))?.tags, { stable: 2, edge: 2 });
     });
 
@@ -250,17 +264,17 @@ export function conformance(name: string, makeStore: MakeStore) {
       await put(store, 'web');
       await put(store, 'old');
       await store.retireBundle('old', { base: 1, at: START });
-      await refused(store.putTag('other', 'stable', 1, START), 'not_found', 'unknown_bundle');
-      await refused(store.putTag('old', 'stable', 1, START), 'not_found', 'unknown_bundle');
-      await refused(store.putTag('web', 'stable', 2, START), 'not_found', 'unknown_revision');
-      await refused(store.putTag('web', 'stable', 0, START), 'not_found', 'unknown_revision');
+      await refused(store.putTag('other', 'stable', 1, { at: START }), 'not_found', 'unknown_bundle');
+      await refused(store.putTag('old', 'stable', 1, { at: START }), 'not_found', 'unknown_bundle');
+      await refused(store.putTag('web', 'stable', 2, { at: START }), 'not_found', 'unknown_revision');
+      await refused(store.putTag('web', 'stable', 0, { at: START }), 'not_found', 'unknown_revision');
     });
 
     contract('deleteTag deletes, and refuses what is not there or is followed', async (store) => {
       await put(store, 'web');
-      await store.putTag('web', 'stable', 1, START);
-      await store.putTag('web', 'edge', 1, START);
-      await store.putInstances([write('vm', { bundles: ['web@stable'] })], START);
+      await store.putTag('web', 'stable', 1, { at: START });
+      await store.putTag('web', 'edge', 1, { at: START });
+      await store.putInstances([write('vm', { bundles: ['web@stable'] })], { at: START });
       await store.deleteTag('web', 'edge');
       assert.deepEqual((await store.findBundle('web'))?.tags, { stable: 1 });
       const error = await refused(store.deleteTag('web', 'stable'), 'conflict', 'in_use');
@@ -275,7 +289,7 @@ export function conformance(name: string, makeStore: MakeStore) {
       await put(store, 'web', { a: '3' }, { base: 2 });
       await put(store, 'db');
       await put(store, 'old');
-      await store.putTag('web', 'stable', 2, START);
+      await store.putTag('web', 'stable', 2, { at: START });
       await store.retireBundle('old', { base: 1, at: START });
       const asked = [
         'web',
@@ -290,20 +304,141 @@ export function conformance(name: string, makeStore: MakeStore) {
         'none',
         'web@stable',
       ];
-      assert.deepEqual(await store.resolveReferences(asked.map(parseReference)), [
-        3,
-        2,
-        1,
-        null,
-        null,
-        null,
-        1,
-        null,
-        null,
-        null,
-        2,
-      ]);
+      assert.deepEqual(
+        (await store.resolveReferences(asked.map(parseReference))).map((meaning) => meaning?.revision ?? null),
+        [3, 2, 1, null, null, null, 1, null, null, null, 2],
+      );
       assert.deepEqual(await store.resolveReferences([]), []);
+    });
+  });
+
+  describe(`${name}: purges`, () => {
+    contract('purgeRevision drops vars and bodies nobody else has, and tells who has the others', async (store) => {
+      const first = await put(store, 'web', { 'a.sh': 'leak', 'b.sh': 'shared', 'c.sh': 'shared' }, { vars: { key: 'leak' } });
+      await put(store, 'web', { 'b.sh': 'shared' }, { base: 1 });
+      await put(store, 'db', { 'x.sh': 'shared' });
+      const expected = { ...first, vars: {}, purgedAt: START + 7 };
+      const kept = [{ sha256: sha256('shared'), filename: 'b.sh', revisions: ['db@1', 'web@2'] }];
+      assert.deepEqual(await store.purgeRevision('web', 1, START + 7), { revision: expected, kept });
+      assert.deepEqual(await store.findRevision('web', 1), expected);
+      assert.equal(await store.findBody(sha256('leak')), null);
+      assert.ok(await store.findBody(sha256('shared')));
+      assert.deepEqual(
+        (await store.listRevisions('web', ALL)).map(({ number, purgedAt }) => [number, purgedAt]),
+        [
+          [2, null],
+          [1, START + 7],
+        ],
+      );
+      assert.deepEqual(await store.purgeRevision('web', 1, START + 9), { revision: expected, kept }, 'again: nothing changes');
+    });
+
+    contract('a body goes with the last revision that has it', async (store) => {
+      for (const base of [null, 1, 2]) await put(store, 'web', base === 2 ? {} : { 'a.sh': 'leak' }, { base });
+      const { kept } = await store.purgeRevision('web', 2, START);
+      assert.deepEqual(kept, [{ sha256: sha256('leak'), filename: 'a.sh', revisions: ['web@1'] }]);
+      assert.ok(await store.findBody(sha256('leak')));
+      assert.deepEqual((await store.purgeRevision('web', 1, START)).kept, []);
+      assert.equal(await store.findBody(sha256('leak')), null);
+    });
+
+    contract('purgeRevision names at most 100 of the revisions that have a body', async (store) => {
+      for (let number = 0; number <= 101; number++) await put(store, 'web', { 'a.sh': 'shared' }, { base: number || null });
+      const { kept } = await store.purgeRevision('web', 1, START);
+      const revisions = kept[0]?.revisions ?? [];
+      assert.deepEqual([revisions.length, revisions[0], revisions.at(-1)], [100, 'web@2', 'web@101']);
+    });
+
+    contract('purgeRevision refuses what a machine may ask for, naming why', async (store) => {
+      for (const base of [null, 1, 2]) await put(store, 'web', { 'a.sh': `${base}` }, { base });
+      await put(store, 'db');
+      await store.putTag('web', 'stable', 2, { at: START });
+      await store.putInstances([write('follows', { bundles: ['web', 'db@1'] })], { at: START });
+      await store.putInstances([write('pins', { bundles: ['web@1'] })], { at: START });
+      for (const [number, why] of [
+        [3, /newest/],
+        [2, /\bstable\b/],
+        [1, /\bpins\b/],
+      ] as const) {
+        const error = await refused(store.purgeRevision('web', number, START), 'conflict', 'in_use');
+        assert.match(error.message, why);
+        assert.doesNotMatch(error.message, /follows/);
+        assert.equal((await store.findRevision('web', number))?.purgedAt, null);
+      }
+      await store.retireInstance('pins', { expect: undefined, at: START });
+      await store.deleteTag('web', 'stable');
+      for (const number of [1, 2]) assert.equal((await store.purgeRevision('web', number, START)).revision.purgedAt, START);
+      assert.ok(await store.findBody(sha256('2')));
+    });
+
+    contract('purgeRevision refuses what is not there', async (store) => {
+      await put(store, 'web');
+      for (const [bundle, number] of [
+        ['web', 0],
+        ['web', 2],
+        ['other', 1],
+      ] as const)
+        await refused(store.purgeRevision(bundle, number, START), 'not_found', 'unknown_revision');
+    });
+
+    contract("a retired bundle's newest revision can be purged, and the bundle revived", async (store) => {
+      await put(store, 'web', { 'a.sh': 'leak' });
+      await store.retireBundle('web', { base: 1, at: START });
+      await store.purgeRevision('web', 1, START + 1);
+      assert.equal((await store.findBundle('web'))?.latest.purgedAt, START + 1);
+      assert.equal((await put(store, 'web', { 'a.sh': 'clean' })).number, 2);
+    });
+
+    contract('a purged revision means nothing any more: it is not resolved, tagged or pinned', async (store) => {
+      for (const base of [null, 1, 2]) await put(store, 'web', {}, { base });
+      await store.purgeRevision('web', 2, START);
+      const asked = ['web@1', 'web@2', 'web@3', 'web'].map(parseReference);
+      assert.deepEqual(
+        (await store.resolveReferences(asked)).map((meaning) => meaning?.revision ?? null),
+        [1, null, 3, 3],
+      );
+      await refused(store.putTag('web', 'stable', 2, { at: START }), 'conflict', 'purged');
+      const error = await refused(
+        store.putInstances([write('vm', { bundles: ['web@2'] })], { at: START }),
+        'invalid',
+        'purged',
+      );
+      assert.ok(error.message.includes('web@2') && error.message.includes('vm'));
+    });
+
+    contract('a body that was purged must be given again', async (store) => {
+      const { parts, bodies } = files({ 'a.sh': 'leak' });
+      await put(store, 'web', {}, { parts, bodies });
+      await put(store, 'web', {}, { base: 1 });
+      await store.purgeRevision('web', 1, START);
+      await assert.rejects(put(store, 'web', {}, { parts, bodies: new Map(), base: 2 }));
+      await put(store, 'web', {}, { parts, bodies, base: 2 });
+      assert.ok(await store.findBody(sha256('leak')));
+    });
+
+    contract('of a purge and a pin or a tag at once exactly one comes through', async (store) => {
+      for (let round = 1; round <= 5; round++) {
+        const bundle = `web-${round}`;
+        await put(store, bundle);
+        await put(store, bundle, {}, { base: 1 });
+        const [purged, used] = await Promise.allSettled([
+          store.purgeRevision(bundle, 1, START),
+          round % 2
+            ? store.putInstances([write(`vm-${round}`, { bundles: [`${bundle}@1`] })], { at: START })
+            : store.putTag(bundle, 'stable', 1, { at: START }),
+        ]);
+        assert.notEqual(purged.status, used.status);
+      }
+    });
+
+    contract('a purge and a revision with the same body at once leave the body to the revision', async (store) => {
+      for (let round = 1; round <= 5; round++) {
+        const contents = { 'a.sh': `leak ${round}` };
+        await put(store, `web-${round}`, contents);
+        await put(store, `web-${round}`, {}, { base: 1 });
+        await Promise.all([store.purgeRevision(`web-${round}`, 1, START), put(store, `db-${round}`, contents)]);
+        assert.ok(await store.findBody(sha256(`leak ${round}`)));
+      }
     });
   });
 
@@ -318,7 +453,9 @@ export function conformance(name: string, makeStore: MakeStore) {
         vendorData: '#cloud-config\n\0',
         networkConfig: { version: 2, ethernets: {} },
       };
-      const [written] = await store.putInstances([{ name: 'vm', spec, freshId: '00000000000000aa', expect: null }], START);
+      const [written] = await store.putInstances([{ name: 'vm', spec, freshId: '00000000000000aa', expect: null }], {
+        at: START,
+      });
       const expected: Instance = {
         ...spec,
         id: '00000000000000aa',
@@ -342,8 +479,10 @@ export function conformance(name: string, makeStore: MakeStore) {
     });
 
     contract('a changed spec keeps id, generations and birthday, and counts the version', async (store) => {
-      const [first] = await store.putInstances([write('vm', { vars: { a: 1 } })], START);
-      const [second] = await store.putInstances([write('vm', { vars: { a: 2 }, networkConfig: 'version: 2\n' })], START + 1);
+      const [first] = await store.putInstances([write('vm', { vars: { a: 1 } })], { at: START });
+      const [second] = await store.putInstances([write('vm', { vars: { a: 2 }, networkConfig: 'version: 2\n' })], {
+        at: START + 1,
+      });
       assert.deepEqual(second, {
         created: false,
         changed: true,
@@ -361,16 +500,16 @@ export function conformance(name: string, makeStore: MakeStore) {
     contract('an equal spec changes nothing, whatever the order of its keys', async (store) => {
       const [first] = await store.putInstances(
         [write('vm', { vars: { a: 1, b: { c: 2, d: 3 } }, labels: { x: '1', y: '2' } })],
-        START,
+        { at: START },
       );
       const [again] = await store.putInstances(
         [write('vm', { vars: { b: { d: 3, c: 2 }, a: 1 }, labels: { y: '2', x: '1' } })],
-        START + 1,
+        { at: START + 1 },
       );
       assert.deepEqual(again, { instance: first?.instance, created: false, changed: false });
       const [other] = await store.putInstances(
         [write('vm', { vars: { a: 1, b: { c: 2, d: '3' } }, labels: { x: '1', y: '2' } })],
-        START,
+        { at: START },
       );
       assert.equal(other?.changed, true);
     });
@@ -378,29 +517,33 @@ export function conformance(name: string, makeStore: MakeStore) {
     contract('the order of bundles is part of the spec', async (store) => {
       await put(store, 'web');
       await put(store, 'db');
-      await store.putInstances([write('vm', { bundles: ['web', 'db'] })], START);
-      const [written] = await store.putInstances([write('vm', { bundles: ['db', 'web'] })], START);
+      await store.putInstances([write('vm', { bundles: ['web', 'db'] })], { at: START });
+      const [written] = await store.putInstances([write('vm', { bundles: ['db', 'web'] })], { at: START });
       assert.deepEqual([written?.changed, written?.instance.bundles], [true, ['db', 'web']]);
     });
 
     contract('expect holds a write against the version the caller saw', async (store) => {
-      await refused(store.putInstances([{ ...write('vm'), expect: 1 }], START), 'precondition_failed', 'etag_mismatch');
-      await store.putInstances([{ ...write('vm'), expect: null }], START);
-      await refused(store.putInstances([{ ...write('vm'), expect: null }], START), 'precondition_failed', 'etag_mismatch');
-      await refused(store.putInstances([{ ...write('vm'), expect: 2 }], START), 'precondition_failed', 'etag_mismatch');
-      const [written] = await store.putInstances([{ ...write('vm', { vars: { a: 1 } }), expect: 1 }], START);
+      await refused(store.putInstances([{ ...write('vm'), expect: 1 }], { at: START }), 'precondition_failed', 'etag_mismatch');
+      await store.putInstances([{ ...write('vm'), expect: null }], { at: START });
+      await refused(
+        store.putInstances([{ ...write('vm'), expect: null }], { at: START }),
+        'precondition_failed',
+        'etag_mismatch',
+      );
+      await refused(store.putInstances([{ ...write('vm'), expect: 2 }], { at: START }), 'precondition_failed', 'etag_mismatch');
+      const [written] = await store.putInstances([{ ...write('vm', { vars: { a: 1 } }), expect: 1 }], { at: START });
       assert.equal(written?.instance.version, 2);
       await store.retireInstance('vm', { expect: 2, at: START });
-      await refused(store.putInstances([{ ...write('vm'), expect: 2 }], START), 'precondition_failed', 'etag_mismatch');
-      const [revived] = await store.putInstances([{ ...write('vm'), expect: null }], START);
+      await refused(store.putInstances([{ ...write('vm'), expect: 2 }], { at: START }), 'precondition_failed', 'etag_mismatch');
+      const [revived] = await store.putInstances([{ ...write('vm'), expect: null }], { at: START });
       assert.equal(revived?.created, true);
     });
 
     contract('of many changes to one version exactly one wins', async (store) => {
-      await store.putInstances([write('vm')], START);
+      await store.putInstances([write('vm')], { at: START });
       const results = await Promise.allSettled(
         Array.from({ length: 8 }, (_, index) =>
-          store.putInstances([{ ...write('vm', { vars: { index } }), expect: 1 }], START),
+          store.putInstances([{ ...write('vm', { vars: { index } }), expect: 1 }], { at: START }),
         ),
       );
       const losers = results.filter((result) => result.status === 'rejected');
@@ -410,27 +553,27 @@ export function conformance(name: string, makeStore: MakeStore) {
     });
 
     contract('a list is all or nothing, and answers in its own order', async (store) => {
-      const written = await store.putInstances([write('b'), write('a'), write('c')], START);
+      const written = await store.putInstances([write('b'), write('a'), write('c')], { at: START });
       assert.deepEqual(
         written.map(({ instance }) => instance.name),
         ['b', 'a', 'c'],
       );
       const list = [write('d'), { ...write('a', { vars: { x: 1 } }), expect: 7 }, write('b', { vars: { x: 1 } })];
-      await refused(store.putInstances(list, START), 'precondition_failed', 'etag_mismatch');
+      await refused(store.putInstances(list, { at: START }), 'precondition_failed', 'etag_mismatch');
       assert.equal(await store.findInstance('d'), null);
       assert.equal((await store.findInstance('b'))?.version, 1);
-      assert.deepEqual(await store.putInstances([], START), []);
+      assert.deepEqual(await store.putInstances([], { at: START }), []);
     });
 
     contract('one name twice in a list is refused', async (store) => {
-      await refused(store.putInstances([write('a'), write('b'), write('a')], START), 'invalid', 'duplicate_name');
+      await refused(store.putInstances([write('a'), write('b'), write('a')], { at: START }), 'invalid', 'duplicate_name');
       assert.equal(await store.findInstance('b'), null);
     });
 
     contract('a reference that means nothing is refused and named, with its instance', async (store) => {
       await put(store, 'web');
       await put(store, 'old');
-      await store.putTag('web', 'stable', 1, START);
+      await store.putTag('web', 'stable', 1, { at: START });
       await store.retireBundle('old', { base: 1, at: START });
       for (const [reference, code] of [
         ['none', 'unknown_bundle'],
@@ -441,7 +584,7 @@ export function conformance(name: string, makeStore: MakeStore) {
         ['web@2', 'unknown_revision'],
       ] as const) {
         const list = [write('good', { bundles: ['web@stable'] }), write('bad-vm', { bundles: ['web', reference] })];
-        const error = await refused(store.putInstances(list, START), 'invalid', code);
+        const error = await refused(store.putInstances(list, { at: START }), 'invalid', code);
         assert.ok(error.message.includes(reference) && error.message.includes('bad-vm'));
       }
       assert.equal(await store.findInstance('good'), null);
@@ -452,8 +595,8 @@ export function conformance(name: string, makeStore: MakeStore) {
       const names = Array.from({ length: 60 }, (_, index) => `vm-${index}`);
       const list = (who: string, order: string[]) => order.map((vm) => write(vm, { bundles: ['web'], vars: { who } }));
       const [one, two] = await Promise.all([
-        store.putInstances(list('one', names), START),
-        store.putInstances(list('two', names.toReversed()), START),
+        store.putInstances(list('one', names), { at: START }),
+        store.putInstances(list('two', names.toReversed()), { at: START }),
       ]);
       assert.equal(one.filter(({ created }) => created).length + two.filter(({ created }) => created).length, 60);
       const instances = await store.listInstances(ALL, {});
@@ -469,7 +612,7 @@ export function conformance(name: string, makeStore: MakeStore) {
         await put(store, bundle);
         const [retired, registered] = await Promise.allSettled([
           store.retireBundle(bundle, { base: 1, at: START }),
-          store.putInstances([write(`vm-${round}`, { bundles: [bundle] })], START),
+          store.putInstances([write(`vm-${round}`, { bundles: [bundle] })], { at: START }),
         ]);
         assert.notEqual(retired.status, registered.status);
         const alive = (await store.findBundle(bundle))?.retiredAt === null;
@@ -483,9 +626,9 @@ export function conformance(name: string, makeStore: MakeStore) {
         Array.from({ length: 10_000 }, (_, index) =>
           write(`vm-${index}`, { bundles: ['web', 'web@1'], vars: { turn }, labels: { rack: `r${index % 40}`, role: 'db' } }),
         );
-      assert.ok((await store.putInstances(list(1), START)).every(({ created }) => created));
-      assert.ok((await store.putInstances(list(1), START)).every(({ changed }) => !changed));
-      assert.ok((await store.putInstances(list(2), START)).every(({ created, changed }) => !created && changed));
+      assert.ok((await store.putInstances(list(1), { at: START })).every(({ created }) => created));
+      assert.ok((await store.putInstances(list(1), { at: START })).every(({ changed }) => !changed));
+      assert.ok((await store.putInstances(list(2), { at: START })).every(({ created, changed }) => !created && changed));
       assert.equal((await store.listBundleUses('web', 1)).total, 20_000);
     });
   });
@@ -494,7 +637,7 @@ export function conformance(name: string, makeStore: MakeStore) {
     contract('go in bytewise order, page by page', async (store) => {
       await store.putInstances(
         BYTEWISE.toReversed().map((vm) => write(vm)),
-        START,
+        { at: START },
       );
       const seen: string[] = [];
       for (let after: string | null = null; ; ) {
@@ -509,7 +652,7 @@ export function conformance(name: string, makeStore: MakeStore) {
     contract('filter by bundle, labels, instance-id and address, each alone and all at once', async (store) => {
       await put(store, 'web');
       await put(store, 'db');
-      await store.putTag('web', 'stable', 1, START);
+      await store.putTag('web', 'stable', 1, { at: START });
       const long = 'x'.repeat(5000);
       await store.putInstances(
         [
@@ -523,7 +666,7 @@ export function conformance(name: string, makeStore: MakeStore) {
           write('d', { bundles: ['db'], labels: { rack: '1', note: long, nul: 'a\0b' }, metaData: { 'instance-id': 'own' } }),
           write('e', { bundles: [], metaData: { 'instance-id': `${long}\0` } }),
         ],
-        START,
+        { at: START },
       );
       const [a, b, d] = [await found(store, 'a'), await found(store, 'b'), await found(store, 'd')];
       await store.recordDeliveries([
@@ -566,7 +709,7 @@ export function conformance(name: string, makeStore: MakeStore) {
 
     contract('take NUL and half a character in every filter, and find nothing by it', async (store) => {
       await put(store, 'web');
-      await store.putInstances([write('vm', { bundles: ['web'], labels: { rack: '1' } })], START);
+      await store.putInstances([write('vm', { bundles: ['web'], labels: { rack: '1' } })], { at: START });
       await store.recordDeliveries([delivery(await found(store, 'vm'), { address: '10.0.0.1' })]);
       for (const odd of ['\0', 'web\0', '\ud800'])
         for (const filter of [
@@ -588,7 +731,7 @@ export function conformance(name: string, makeStore: MakeStore) {
       const labels = Object.fromEntries(keys.map((key) => [key, key]));
       await store.putInstances(
         [write('all', { labels }), ...keys.map((key, index) => write(`vm-${index}`, { labels: { [key]: key } }))],
-        START,
+        { at: START },
       );
       for (const [index, key] of keys.entries()) {
         const listed = await store.listInstances(ALL, { labels: [{ key, value: key }] });
@@ -604,9 +747,9 @@ export function conformance(name: string, makeStore: MakeStore) {
       await put(store, 'db');
       await store.putInstances(
         [write('vm', { bundles: ['web', 'db'], labels: { a: '1', b: '2' }, metaData: { 'instance-id': 'x' } })],
-        START,
+        { at: START },
       );
-      await store.putInstances([write('vm', { bundles: ['db'], labels: { b: '3' } })], START);
+      await store.putInstances([write('vm', { bundles: ['db'], labels: { b: '3' } })], { at: START });
       const count = async (filter: Parameters<Store['listInstances']>[1]) => (await store.listInstances(ALL, filter)).length;
       assert.equal(await count({ bundle: 'web' }), 0);
       assert.equal(await count({ bundle: 'db' }), 1);
@@ -620,7 +763,7 @@ export function conformance(name: string, makeStore: MakeStore) {
   describe(`${name}: retired instances`, () => {
     contract('retireInstance leaves a tombstone that opens nothing and holds no bundle', async (store) => {
       await put(store, 'web');
-      const [written] = await store.putInstances([write('vm', { bundles: ['web'], labels: { a: '1' } })], START);
+      const [written] = await store.putInstances([write('vm', { bundles: ['web'], labels: { a: '1' } })], { at: START });
       await store.retireInstance('vm', { expect: 1, at: START + 5 });
       const tombstone = await store.findInstance('vm');
       assert.equal(tombstone?.retiredAt, START + 5);
@@ -636,7 +779,7 @@ export function conformance(name: string, makeStore: MakeStore) {
     });
 
     contract('retireInstance refuses what is not there and a version that is not the one', async (store) => {
-      await store.putInstances([write('vm')], START);
+      await store.putInstances([write('vm')], { at: START });
       await refused(store.retireInstance('vm', { expect: 2, at: START }), 'precondition_failed', 'etag_mismatch');
       await refused(store.retireInstance('other', { expect: undefined, at: START }), 'not_found', 'unknown_instance');
       await store.retireInstance('vm', { expect: undefined, at: START });
@@ -644,14 +787,13 @@ export function conformance(name: string, makeStore: MakeStore) {
     });
 
     contract('a revived instance has its id, every generation one higher, and its counts begun anew', async (store) => {
-      const [first] = await store.putInstances([write('vm', { vars: { a: 1 } })], START);
+      const [first] = await store.putInstances([write('vm', { vars: { a: 1 } })], { at: START });
       assert.ok(first);
       await store.recordDeliveries([delivery(first.instance), delivery(first.instance, { address: '10.0.0.6' })]);
       await store.retireInstance('vm', { expect: 1, at: START + 1 });
-      const [revived] = await store.putInstances(
-        [{ ...write('vm', { vars: { a: 1 } }), freshId: 'ffffffffffffffff' }],
-        START + 2,
-      );
+      const [revived] = await store.putInstances([{ ...write('vm', { vars: { a: 1 } }), freshId: 'ffffffffffffffff' }], {
+        at: START + 2,
+      });
       assert.deepEqual(revived, {
         created: true,
         changed: true,
@@ -670,10 +812,466 @@ export function conformance(name: string, makeStore: MakeStore) {
     });
   });
 
+  describe(`${name}: what instances stated`, () => {
+    contract('findSpec gives what was stated at each version, also of a retired instance', async (store) => {
+      await put(store, 'web');
+      const specs = [
+        { bundles: ['web', 'web@1'], vars: { text: 'nul \0 "quoted"' }, networkConfig: { version: 2 } },
+        { labels: { rack: 'r1' }, metaData: { a: [1, null] }, vendorData: '#cloud-config\n', networkConfig: 'version: 2\n' },
+      ].map((spec) => write('vm', spec));
+      for (const spec of specs) await store.putInstances([spec], { at: START });
+      await store.putInstances(specs.slice(1), { at: START });
+      await store.retireInstance('vm', { expect: 2, at: START });
+      assert.deepEqual(await store.findSpec('vm', 1), specs[0]?.spec);
+      assert.deepEqual(await store.findSpec('vm', 2), specs[1]?.spec);
+      for (const [vm, version] of [
+        ['vm', 0],
+        ['vm', 3],
+        ['other', 1],
+      ] as const)
+        assert.equal(await store.findSpec(vm, version), null);
+    });
+
+    contract(`the newest ${SPECS_KEPT} versions are kept, of each instance`, async (store) => {
+      await store.putInstances([write('other')], { at: START });
+      for (let version = 1; version <= SPECS_KEPT + 2; version++)
+        await store.putInstances([write('vm', { vars: { version } })], { at: START });
+      const versions = async (vm: string, from: number, to: number) => {
+        const found: number[] = [];
+        for (let version = from; version <= to; version++) if (await store.findSpec(vm, version)) found.push(version);
+        return found;
+      };
+      assert.deepEqual(await versions('vm', 1, 4), [3, 4]);
+      assert.deepEqual((await store.findSpec('vm', SPECS_KEPT + 2))?.vars, { version: SPECS_KEPT + 2 });
+      assert.deepEqual(await versions('other', 1, 2), [1]);
+    });
+  });
+
+  describe(`${name}: secrets`, () => {
+    contract(
+      'an instance has its secrets set, replaced and removed; the others stay, and each change is a version',
+      async (store) => {
+        const turns: [Record<string, string | null>, version: number, kept: Record<string, string>][] = [
+          [{ one: '1', two: '2' }, 1, { one: '1', two: '2' }],
+          [{ two: 'new', three: '3' }, 2, { one: '1', three: '3', two: 'new' }],
+          [{ one: null, none: null }, 3, { three: '3', two: 'new' }],
+          [{ two: 'new' }, 4, { three: '3', two: 'new' }],
+        ];
+        for (const [index, [changes, version, kept]] of turns.entries()) {
+          const at = START + index;
+          const [written] = await store.putInstances([{ ...write('vm'), secrets: sealed(changes) }], { at });
+          assert.deepEqual([written?.changed, written?.created, written?.instance.version], [true, index === 0, version]);
+          assert.equal((await store.findInstance('vm'))?.updatedAt, at);
+          assert.deepEqual(await values(store, 'instance', 'vm'), kept);
+        }
+        assert.deepEqual(await store.findSpec('vm', 4), write('vm').spec);
+      },
+    );
+
+    contract('to remove what is not there, or nothing, changes nothing', async (store) => {
+      const [first] = await store.putInstances([{ ...write('vm'), secrets: sealed({ none: null }) }], { at: START });
+      assert.deepEqual([first?.created, first?.instance.version], [true, 1]);
+      for (const secrets of [sealed({ none: null }), sealed({})]) {
+        const [written] = await store.putInstances([{ ...write('vm'), secrets }], { at: START + 1 });
+        assert.deepEqual(written, { instance: first?.instance, created: false, changed: false });
+      }
+      assert.deepEqual(await values(store, 'instance', 'vm'), {});
+    });
+
+    contract('a secret comes back as it was stored, byte for byte, with its date', async (store) => {
+      const bytes = Uint8Array.from({ length: 70_000 }, (_, index) => (index * 7 + (index >> 8)) & 255);
+      const secret: NewSecret = { sealed: bytes, bytes: 69_967, endsWithNewline: true };
+      const empty: NewSecret = { sealed: Uint8Array.of(0), bytes: 0, endsWithNewline: false };
+      await store.putInstances([{ ...write('vm'), secrets: new Map([['tls.key', secret]]) }], { at: START });
+      await store.putInstances([{ ...write('vm'), secrets: new Map([['none', empty]]) }], { at: START + 1 });
+      const [found = []] = await store.findSecrets([{ kind: 'instance', name: 'vm' }]);
+      assert.deepEqual(
+        found.map(({ sealed, ...info }) => info),
+        [
+          { name: 'none', bytes: 0, endsWithNewline: false, updatedAt: START + 1 },
+          { name: 'tls.key', bytes: 69_967, endsWithNewline: true, updatedAt: START },
+        ],
+      );
+      assert.ok(found[1] && Buffer.from(bytes).equals(found[1].sealed));
+    });
+
+    contract('a list with secrets is all or nothing', async (store) => {
+      await store.putInstances([{ ...write('a'), secrets: sealed({ old: 'x', other: 'y' }) }], { at: START });
+      const list = [
+        { ...write('a'), secrets: sealed({ old: null, new: 'x' }) },
+        { ...write('b'), secrets: sealed({ new: 'x' }), expect: 7 },
+      ];
+      await refused(store.putInstances(list, { at: START }), 'precondition_failed', 'etag_mismatch');
+      assert.deepEqual(await values(store, 'instance', 'a'), { old: 'x', other: 'y' });
+      assert.deepEqual(await values(store, 'instance', 'b'), {});
+      await store.putInstances(
+        list.map((item) => ({ ...item, expect: undefined })),
+        { at: START },
+      );
+      assert.deepEqual(await values(store, 'instance', 'a'), { new: 'x', other: 'y' });
+      assert.deepEqual(await values(store, 'instance', 'b'), { new: 'x' });
+    });
+
+    contract(`an owner may have ${LIMITS.secretsPerOwner} secrets`, async (store) => {
+      await put(store, 'web');
+      const full = Object.fromEntries(Array.from({ length: LIMITS.secretsPerOwner }, (_, index) => [`s${index}`, 'x']));
+      const vm = (changes: Record<string, string | null>) =>
+        store.putInstances([{ ...write('vm'), secrets: sealed(changes) }], { at: START });
+      const web = async (changes: Record<string, string | null>) =>
+        store.putBundleSecrets('web', sealed(changes), { base: await secretsVersion(store, 'web'), at: START });
+      for (const [kind, owner, change] of [
+        ['instance', 'vm', vm],
+        ['bundle', 'web', web],
+      ] as const) {
+        await refused(change({ ...full, more: 'x' }), 'invalid', 'too_many_secrets');
+        assert.deepEqual(await values(store, kind, owner), {});
+        await change(full);
+        await change({ s0: 'replaced' });
+        const error = await refused(change({ s1: 'lost', more: 'x' }), 'invalid', 'too_many_secrets');
+        assert.ok(error.message.includes(owner));
+        await change({ s1: null, more: 'x' });
+        const now = await values(store, kind, owner);
+        assert.deepEqual(
+          [Object.keys(now).length, now.s0, now.s1, now.more],
+          [LIMITS.secretsPerOwner, 'replaced', undefined, 'x'],
+        );
+      }
+    });
+
+    contract('a retired instance has none, and none when it is revived', async (store) => {
+      await store.putInstances([{ ...write('vm'), secrets: sealed({ one: '1' }) }], { at: START });
+      await store.putInstances([{ ...write('other'), secrets: sealed({ one: '1' }) }], { at: START });
+      await store.retireInstance('vm', { expect: 1, at: START });
+      assert.deepEqual(await values(store, 'instance', 'vm'), {});
+      await store.putInstances([{ ...write('vm'), secrets: sealed({ one: null, two: '2' }) }], { at: START });
+      assert.deepEqual(await values(store, 'instance', 'vm'), { two: '2' });
+      assert.deepEqual(await values(store, 'instance', 'other'), { one: '1' });
+    });
+
+    contract("a bundle's secrets are set and removed, and their version counts the changes", async (store) => {
+      await put(store, 'web');
+      const turns: [Record<string, string | null>, version: number, kept: Record<string, string>][] = [
+        [{ one: '1', two: '2' }, 1, { one: '1', two: '2' }],
+        [{ one: null, none: null }, 2, { two: '2' }],
+        [{ none: null }, 2, { two: '2' }],
+        [{}, 2, { two: '2' }],
+        [{ two: '2' }, 3, { two: '2' }],
+      ];
+      for (const [changes, version, kept] of turns) {
+        const base = await secretsVersion(store, 'web');
+        await store.putBundleSecrets('web', sealed(changes), { base, at: START });
+        assert.equal(await secretsVersion(store, 'web'), version);
+        assert.deepEqual(await values(store, 'bundle', 'web'), kept);
+      }
+      assert.equal((await store.findBundle('web'))?.latest.number, 1, 'they belong to no revision');
+      await put(store, 'web', {}, { base: 1 });
+      await store.putTag('web', 'stable', 1, { at: START });
+      assert.deepEqual(await store.resolveReferences(['web', 'web@stable', 'web@1'].map(parseReference)), [
+        { revision: 2, secretsVersion: 3 },
+        { revision: 1, secretsVersion: 3 },
+        { revision: 1, secretsVersion: 3 },
+      ]);
+    });
+
+    contract('putBundleSecrets refuses a bundle that is not there or retired, and an old base', async (store) => {
+      await put(store, 'web');
+      await put(store, 'old');
+      await store.retireBundle('old', { base: 1, at: START });
+      const change = (bundle: string, base: number) =>
+        store.putBundleSecrets(bundle, sealed({ one: 'lost' }), { base, at: START });
+      await refused(change('other', 0), 'not_found', 'unknown_bundle');
+      await refused(change('old', 0), 'not_found', 'unknown_bundle');
+      await refused(change('web', 1), 'conflict', 'changed_meanwhile');
+      await change('web', 0);
+      await refused(change('web', 0), 'conflict', 'changed_meanwhile');
+      assert.equal(await secretsVersion(store, 'web'), 1);
+    });
+
+    contract('of many putBundleSecrets from one base exactly one wins', async (store) => {
+      await put(store, 'web');
+      const results = await Promise.allSettled(
+        Array.from({ length: 8 }, (_, index) =>
+          store.putBundleSecrets('web', sealed({ [`s${index}`]: 'x' }), { base: 0, at: START }),
+        ),
+      );
+      const losers = results.filter((result) => result.status === 'rejected');
+      assert.equal(losers.length, 7);
+      for (const { reason } of losers) assert.equal(codeOf(reason), 'changed_meanwhile');
+      assert.equal(Object.keys(await values(store, 'bundle', 'web')).length, 1);
+    });
+
+    contract('a retired bundle has none, none when it is revived, and their version goes on counting', async (store) => {
+      await put(store, 'web');
+      await store.putBundleSecrets('web', sealed({ one: '1' }), { base: 0, at: START });
+      await store.retireBundle('web', { base: 1, at: START });
+      assert.deepEqual(await values(store, 'bundle', 'web'), {});
+      await put(store, 'web');
+      assert.deepEqual(await values(store, 'bundle', 'web'), {});
+      assert.equal(await secretsVersion(store, 'web'), 2, 'one was set, and dropped');
+    });
+
+    contract('findSecrets answers in the order of the owners, each by name bytewise, kinds told apart', async (store) => {
+      await put(store, 'same');
+      await put(store, 'other');
+      const names = Object.fromEntries(['b', 'a_b', 'a.b', 'aa', 'B', 'a-b'].map((secret) => [secret, 'x']));
+      await store.putBundleSecrets('same', sealed(names), { base: 0, at: START });
+      await store.putBundleSecrets('other', sealed({ o: 'x' }), { base: 0, at: START });
+      await store.putInstances([{ ...write('same'), secrets: sealed({ i: 'x' }) }], { at: START });
+      const found = await store.findSecrets([
+        { kind: 'bundle', name: 'other' },
+        { kind: 'bundle', name: 'none' },
+        { kind: 'bundle', name: 'same' },
+        { kind: 'instance', name: 'same' },
+        { kind: 'bundle', name: 'other' },
+      ]);
+      assert.deepEqual(
+        found.map((secrets) => secrets.map((secret) => secret.name)),
+        [['o'], [], ['B', 'a-b', 'a.b', 'a_b', 'aa', 'b'], ['i'], ['o']],
+      );
+      assert.deepEqual(await store.findSecrets([]), []);
+      const many = Array.from({ length: 20_000 }, (_, index) => ({ kind: 'instance' as const, name: `vm-${index}` }));
+      assert.equal((await store.findSecrets([...many, { kind: 'instance', name: 'same' }])).at(-1)?.length, 1);
+    });
+
+    contract('listSecrets gives every one by kind, owner and name, page by page', async (store) => {
+      await put(store, 'web');
+      await put(store, 'a.b');
+      await store.putBundleSecrets('web', sealed({ two: '2', one: '1' }), { base: 0, at: START });
+      await store.putBundleSecrets('a.b', sealed({ one: '1' }), { base: 0, at: START });
+      const list = ['vm', 'a0', 'a-b'].map((vm) => ({ ...write(vm), secrets: sealed({ x: vm }) }));
+      await store.putInstances(list, { at: START });
+      const seen: string[] = [];
+      for (let after: StoredSecret['key'] | null = null; ; ) {
+        const page: StoredSecret[] = await store.listSecrets({ after, limit: 2 });
+        seen.push(...page.map(({ key, sealed }) => `${key.owner.kind} ${key.owner.name} ${key.name} ${Buffer.from(sealed)}`));
+        after = page.at(-1)?.key ?? null;
+        if (after === null) break;
+        assert.ok(page.length <= 2);
+      }
+      assert.deepEqual(seen, [
+        'bundle a.b one 1',
+        'bundle web one 1',
+        'bundle web two 2',
+        'instance a-b x a-b',
+        'instance a0 x a0',
+        'instance vm x vm',
+      ]);
+    });
+
+    contract('resealSecret replaces the sealed form it was shown, and nothing else', async (store) => {
+      await put(store, 'web');
+      await store.putBundleSecrets('web', sealed({ one: 'old', two: 'old' }), { base: 0, at: START });
+      await store.putInstances([{ ...write('web'), secrets: sealed({ one: 'old' }) }], { at: START });
+      const owner = { kind: 'bundle', name: 'web' } as const;
+      const [before = []] = await store.findSecrets([owner]);
+      const reseal = (name: string, from: string, to: string) =>
+        store.resealSecret({ owner, name }, Buffer.from(from), Buffer.from(to));
+      assert.equal(await reseal('one', 'old', 'new'), true);
+      assert.equal(await reseal('one', 'old', 'newer'), false, 'it was changed meanwhile');
+      assert.equal(await reseal('none', 'old', 'newer'), false);
+      assert.deepEqual(await values(store, 'bundle', 'web'), { one: 'new', two: 'old' });
+      assert.deepEqual(await values(store, 'instance', 'web'), { one: 'old' });
+      const [after = []] = await store.findSecrets([owner]);
+      const info = ({ sealed, ...rest }: SealedSecret) => rest;
+      assert.deepEqual(after.map(info), before.map(info));
+      assert.equal(await secretsVersion(store, 'web'), 1);
+      assert.equal((await store.findInstance('web'))?.version, 1);
+    });
+  });
+
+  describe(`${name}: sight`, () => {
+    /** `web` (revisions 1 to 3, `stable` = 2, one secret) and `db`; `a`, `b` and `c` refer to `web` in each way, `d` does not. */
+    const scene = async (store: Store) => {
+      for (const base of [null, 1, 2]) await put(store, 'web', { 'a.sh': `${base}` }, { base });
+      await put(store, 'db');
+      await store.putTag('web', 'stable', 2, { at: START });
+      await store.putBundleSecrets('web', sealed({ one: '1' }), { base: 0, at: START });
+      await store.putInstances(
+        [
+          write('a', { bundles: ['web', 'web@1', 'db'] }),
+          write('b', { bundles: ['web@stable'] }),
+          write('c', { bundles: ['web@1'] }),
+          write('d', { bundles: ['db'] }),
+        ],
+        { at: START },
+      );
+      await store.putInstances([write('b', { bundles: ['db', 'web@stable'] })], { at: START });
+    };
+    const seen: Sight = {
+      references: new Map([
+        ['web', { revision: 3, secretsVersion: 1 }],
+        ['web@stable', { revision: 2, secretsVersion: 1 }],
+        ['web@1', { revision: 1, secretsVersion: 1 }],
+        ['db', { revision: 1, secretsVersion: 0 }],
+      ]),
+      followers: {
+        bundle: 'web',
+        versions: new Map([
+          ['a', 1],
+          ['b', 2],
+          ['c', 1],
+        ]),
+      },
+    };
+    const writes: Record<string, (store: Store, sight: Sight) => Promise<unknown>> = {
+      putRevision: (store, sight) => put(store, 'new', { 'n.sh': 'new' }, { sight }),
+      putTag: (store, sight) => store.putTag('db', 'stable', 1, { at: START, sight }),
+      putInstances: (store, sight) =>
+        store.putInstances([{ ...write('vm'), secrets: sealed({ one: '1' }) }], { at: START, sight }),
+      putBundleSecrets: (store, sight) => store.putBundleSecrets('db', sealed({ one: '1' }), { base: 0, at: START, sight }),
+    };
+    const written = async (store: Store) => [
+      await store.findBundle('new'),
+      (await store.findBundle('db'))?.tags,
+      await store.findInstance('vm'),
+      await values(store, 'instance', 'vm'),
+      await secretsVersion(store, 'db'),
+    ];
+    /** What happens meanwhile, and what the refusal names. */
+    const meanwhile: Record<string, [named: string, happens: (store: Store) => Promise<unknown>]> = {
+      'a new revision': ['web', (store) => put(store, 'web', {}, { base: 3 })],
+      'a moved tag': ['web@stable', (store) => store.putTag('web', 'stable', 3, { at: START })],
+      "a change of a bundle's secrets": [
+        'web',
+        (store) => store.putBundleSecrets('web', sealed({ one: null }), { base: 1, at: START }),
+      ],
+      'a retired bundle': [
+        'db',
+        async (store) => {
+          const followers = { a: ['web', 'web@1'], b: ['web@stable'], d: [] };
+          await store.putInstances(
+            Object.entries(followers).map(([vm, bundles]) => write(vm, { bundles })),
+            { at: START },
+          );
+          await store.retireBundle('db', { base: 1, at: START });
+        },
+      ],
+      'a purge of what was pinned': [
+        'web@1',
+        async (store) => {
+          await store.putInstances([write('a', { bundles: ['web'] }), write('c', { bundles: ['web'] })], { at: START });
+          await store.purgeRevision('web', 1, START);
+        },
+      ],
+      'a new follower': ['e', (store) => store.putInstances([write('e', { bundles: ['web@3'] })], { at: START })],
+      'a changed follower': [
+        'c',
+        (store) => store.putInstances([write('c', { bundles: ['web@1'], vars: { x: 1 } })], { at: START }),
+      ],
+      "a change of a follower's secrets": [
+        'c',
+        (store) =>
+          store.putInstances([{ ...write('c', { bundles: ['web@1'] }), secrets: sealed({ one: '1' }) }], { at: START }),
+      ],
+      'a follower that is one no more': ['c', (store) => store.putInstances([write('c', { bundles: ['db'] })], { at: START })],
+      'a follower that is retired': ['c', (store) => store.retireInstance('c', { expect: 1, at: START })],
+    };
+
+    for (const [method, change] of Object.entries(writes)) {
+      contract(`${method} with a sight that holds is done`, async (store) => {
+        await scene(store);
+        const before = await written(store);
+        await change(store, seen);
+        assert.notDeepEqual(await written(store), before);
+      });
+
+      contract(`${method} with a sight that is wrong in one thing is refused, and stores nothing`, async (store) => {
+        await scene(store);
+        const before = await written(store);
+        const { references, followers } = seen;
+        assert.ok(followers);
+        const wrong: Sight[] = [...references].flatMap(([text, { revision, secretsVersion }]) => [
+          { references: new Map([[text, { revision: revision + 1, secretsVersion }]]) },
+          { references: new Map([[text, { revision, secretsVersion: secretsVersion + 1 }]]) },
+        ]);
+        for (const text of ['none', 'web@none', 'web@9'])
+          wrong.push({ references: new Map([[text, { revision: 9, secretsVersion: 1 }]]) });
+        for (const [name, version] of [...followers.versions, ['d', 1] as const]) {
+          const more = new Map(followers.versions).set(name, version + 1);
+          wrong.push({ references: new Map(), followers: { bundle: 'web', versions: more } });
+          const fewer = new Map([...followers.versions].filter(([other]) => other !== name));
+          if (fewer.size < 3) wrong.push({ references: new Map(), followers: { bundle: 'web', versions: fewer } });
+        }
+        for (const sight of wrong) await refused(change(store, sight), 'conflict', 'changed_meanwhile');
+        assert.deepEqual(await written(store), before);
+      });
+    }
+
+    for (const [what, [named, happens]] of Object.entries(meanwhile))
+      contract(`${what} is noticed, and named`, async (store) => {
+        await scene(store);
+        await happens(store);
+        const error = await refused(put(store, 'new', {}, { sight: seen }), 'conflict', 'changed_meanwhile');
+        assert.ok(error.message.startsWith(`${named} `), error.message);
+        assert.equal(await store.findBundle('new'), null);
+      });
+
+    contract('what is no follower may change', async (store) => {
+      await scene(store);
+      await store.putInstances([write('d', { bundles: ['db'], vars: { x: 1 } }), write('e')], { at: START });
+      await store.recordDeliveries([delivery(await found(store, 'a'))]);
+      await put(store, 'new', {}, { sight: seen });
+    });
+
+    contract('of a publish and a registration that looked at the same moment, one is refused', async (store) => {
+      await put(store, 'web');
+      const versions = new Map<string, number>();
+      for (let round = 1; round <= 8; round++) {
+        const latest = (await store.findBundle('web'))?.latest.number ?? 0;
+        const references = new Map([['web', { revision: latest, secretsVersion: await secretsVersion(store, 'web') }]]);
+        const vm = `vm-${round}`;
+        const [published, registered] = await Promise.allSettled([
+          round % 2
+            ? put(store, 'web', {}, { base: latest, sight: { references, followers: { bundle: 'web', versions } } })
+            : store.putBundleSecrets('web', sealed({ one: vm }), {
+                base: await secretsVersion(store, 'web'),
+                at: START,
+                sight: { references, followers: { bundle: 'web', versions } },
+              }),
+          store.putInstances([write(vm, { bundles: ['web'] })], { at: START, sight: { references } }),
+        ]);
+        const refusals = [published, registered].filter((result) => result.status === 'rejected');
+        assert.deepEqual(
+          refusals.map(({ reason }) => codeOf(reason)),
+          ['changed_meanwhile'],
+        );
+        if (registered.status === 'fulfilled') versions.set(vm, 1);
+      }
+    });
+
+    contract('of two publishes that each looked at what the other changes, one is refused', async (store) => {
+      await put(store, 'web');
+      await put(store, 'db');
+      await store.putInstances([write('vm', { bundles: ['web', 'db'] })], { at: START });
+      for (let round = 1; round <= 8; round++) {
+        const [web, db] = await store.resolveReferences(['web', 'db'].map(parseReference));
+        assert.ok(web && db);
+        const references = new Map([
+          ['web', web],
+          ['db', db],
+        ]);
+        const publish = (bundle: string, base: number) =>
+          put(store, bundle, {}, { base, sight: { references, followers: { bundle, versions: new Map([['vm', 1]]) } } });
+        const results = await Promise.allSettled([publish('web', web.revision), publish('db', db.revision)]);
+        const refusals = results.filter((result) => result.status === 'rejected');
+        assert.deepEqual(
+          refusals.map(({ reason }) => codeOf(reason)),
+          ['changed_meanwhile'],
+        );
+      }
+    });
+  });
+
   describe(`${name}: ledger`, () => {
     contract('a delivery comes back as it was recorded', async (store) => {
       const vm = await registered(store, 'vm');
-      const { instanceId, ...given } = delivery(vm, { digest: null, purpose: 'seed', userAgent: 'Cloud-Init/25.1', bytes: 12 });
+      const { instanceId, ...given } = delivery(vm, {
+        digest: null,
+        purpose: 'seed',
+        userAgent: 'Cloud-Init/25.1',
+        bytes: 12,
+        instanceVersion: 7,
+      });
       const [id] = await store.recordDeliveries([{ instanceId, ...given }]);
       assert.deepEqual(await store.listDeliveries('vm', ALL), [{ ...given, id, instance: 'vm', counted: true }]);
       assert.deepEqual(await store.listDeliveries('other', ALL), []);
@@ -743,7 +1341,7 @@ export function conformance(name: string, makeStore: MakeStore) {
     contract('a batch larger than a statement is one batch', async (store) => {
       const written = await store.putInstances(
         Array.from({ length: 1500 }, (_, index) => write(`vm-${index}`)),
-        START,
+        { at: START },
       );
       const ids = await store.recordDeliveries(written.map(({ instance }) => delivery(instance)));
       assert.equal(new Set(ids).size, 1500);
@@ -939,6 +1537,95 @@ export function migrationConformance(name: string, makeDatabase: (t: TestContext
       await migrate(database);
     });
 
+    test('a database of the first release is brought forward with all that is in it', async (t) => {
+      const database = await makeDatabase(t);
+      await migrate(database, migrations.slice(0, 2));
+      const { parts, bodies } = files({ 'a.sh': 'shared', 'b.sh': 'shared', 'c.sh': 'leak' });
+      // More than a page of revisions: each has the first body, and number 7 both.
+      const total = 450;
+      const { spec } = write('vm', {
+        bundles: ['web'],
+        vars: { text: 'nul \0 and "quotes"' },
+        labels: { rack: '1' },
+        networkConfig: 'version: 2\n',
+      });
+      await database.write(async (db) => {
+        const insert = async (table: string, row: Record<string, string | number | Uint8Array>) => {
+          const columns = sql.join(Object.keys(row).map((column) => sql.ref(column)));
+          await sql`insert into ${sql.table(table)} (${columns}) values (${sql.join(Object.values(row))})`.execute(db);
+        };
+        for (const [hash, bytes] of bodies)
+          await insert('body', { sha256: hash, size: bytes.length, bytes: Buffer.from(bytes) });
+        for (const [bundle, latest] of [
+          ['web', total],
+          ['empty', 1],
+        ] as const) {
+          await insert('bundle', { name: bundle, latest, created_at: START });
+          for (let number = 1; number <= latest; number++) {
+            const own = bundle === 'empty' ? [] : number === 7 ? parts : parts.slice(0, 2);
+            const content = { part_order: 'name', vars: '{"a":1}', parts: JSON.stringify(own), part_count: own.length };
+            await insert('revision', { bundle, number, digest: 'd', ...content, created_at: START, author: 'ann' });
+          }
+        }
+        await insert('instance', {
+          name: 'vm',
+          id: '00000000000000aa',
+          version: 3,
+          bundles: JSON.stringify(spec.bundles),
+          vars: JSON.stringify(spec.vars),
+          labels: JSON.stringify(spec.labels),
+          meta_data: '{}',
+          vendor_data: 'null',
+          network_config: JSON.stringify(spec.networkConfig),
+          instance_id: 'i-00000000000000aa',
+          include_generation: 0,
+          seed_generation: 0,
+          report_generation: 0,
+          created_at: START,
+          updated_at: START,
+          delivery_count: 1,
+        });
+        await insert('instance_reference', { instance: 'vm', position: 0, bundle: 'web' });
+        const fetched = {
+          purpose: 'include',
+          bytes: 8,
+          address: '10.0.0.5',
+          user_agent: 'Cloud-Init',
+          revisions: '["web@450"]',
+        };
+        await insert('delivery', { instance: 'vm', at: START, ...fetched, counted: 1, outcome: 'delivered' });
+      });
+
+      await migrate(database);
+      const store = createStore(database);
+      const latest = (await store.findBundle('web'))?.latest;
+      assert.deepEqual([latest?.number, latest?.message, latest?.purgedAt, latest?.vars], [total, null, null, { a: 1 }]);
+      assert.equal((await store.findBundle('web'))?.secretsVersion, 0);
+      assert.deepEqual(
+        (await store.listDeliveries('vm', ALL)).map(({ instanceVersion }) => instanceVersion),
+        [null],
+      );
+      assert.deepEqual(await store.findSpec('vm', 3), spec);
+      const links = await database.read((db) =>
+        db
+          .selectFrom('revision_body')
+          .select(['bundle', 'sha256'])
+          .select(({ fn }) => fn.countAll<number>().as('revisions'))
+          .groupBy(['bundle', 'sha256'])
+          .orderBy('revisions')
+          .execute(),
+      );
+      assert.deepEqual(links, [
+        { bundle: 'web', sha256: sha256('leak'), revisions: 1 },
+        { bundle: 'web', sha256: sha256('shared'), revisions: total },
+      ]);
+      await store.purgeRevision('web', 7, START);
+      assert.equal(await store.findBody(sha256('leak')), null);
+      assert.ok(await store.findBody(sha256('shared')));
+      const [written] = await store.putInstances([{ ...write('vm'), secrets: sealed({ one: '1' }) }], { at: START });
+      assert.equal(written?.instance.version, 4);
+    });
+
     test('several that start at once all come up', async (t) => {
       const database = await makeDatabase(t);
       await Promise.all([1, 2, 3, 4].map(() => migrate(database)));
@@ -982,9 +1669,12 @@ function put(
     base = null,
     at = START,
     author = 'ann',
+    message = null,
+    sight,
   } = change;
   const content: RevisionContent = { order, vars, parts };
-  return store.putRevision({ bundle, base, content, digest: revisionDigest(content), bodies, at, author });
+  const digest = revisionDigest(content);
+  return store.putRevision({ bundle, base, content, digest, bodies, at, author, message, ...(sight && { sight }) });
 }
 
 export function write(name: string, spec: Partial<InstanceSpec> = {}): InstanceWrite {
@@ -996,6 +1686,26 @@ export function write(name: string, spec: Partial<InstanceSpec> = {}): InstanceW
   };
 }
 
+/** Changes of secrets. The store cannot read what is sealed, so here it is plain text. */
+export function sealed(changes: Record<string, string | null>): Map<string, NewSecret | null> {
+  return new Map(
+    Object.entries(changes).map(([name, value]) => [
+      name,
+      value === null ? null : { sealed: Buffer.from(value), bytes: value.length, endsWithNewline: false },
+    ]),
+  );
+}
+
+/** What {@link sealed} put there, by name. */
+async function values(store: Store, kind: SecretOwner['kind'], name: string): Promise<Record<string, string>> {
+  const [secrets = []] = await store.findSecrets([{ kind, name }]);
+  return Object.fromEntries(secrets.map((secret) => [secret.name, Buffer.from(secret.sealed).toString()]));
+}
+
+async function secretsVersion(store: Store, bundle: string): Promise<number> {
+  return (await store.findBundle(bundle))?.secretsVersion ?? -1;
+}
+
 async function found(store: Store, name: string): Promise<Instance> {
   const instance = await store.findInstance(name);
   assert.ok(instance);
@@ -1003,7 +1713,7 @@ async function found(store: Store, name: string): Promise<Instance> {
 }
 
 async function registered(store: Store, name: string): Promise<Instance> {
-  await store.putInstances([write(name)], START);
+  await store.putInstances([write(name)], { at: START });
   return found(store, name);
 }
 
@@ -1017,6 +1727,7 @@ function delivery(instance: Instance, change: Partial<NewDelivery> = {}): NewDel
     address: '10.0.0.5',
     userAgent: 'Cloud-Init/22.4.2',
     revisions: ['web@1', 'db@3'],
+    instanceVersion: 1,
     outcome: 'delivered',
     ...change,
   };

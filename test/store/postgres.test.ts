@@ -1,12 +1,15 @@
 import assert from 'node:assert/strict';
 import { describe, type TestContext, test } from 'node:test';
+import { scheduler } from 'node:timers/promises';
 import { sql } from 'kysely';
 import pg from 'pg';
+import type { InstanceWrite, Sight, Store } from '../../src/domain/store.ts';
+import type { Database } from '../../src/store/database.ts';
 import { migrate } from '../../src/store/migrate.ts';
 import { createStore, openStore } from '../../src/store/open.ts';
 import { openPostgres } from '../../src/store/postgres.ts';
 import { type PostgresServer, postgresServer } from '../postgres.ts';
-import { conformance, migrationConformance, refused, write } from './conformance.ts';
+import { conformance, migrationConformance, refused, sealed, write } from './conformance.ts';
 
 const server = await postgresServer();
 if (typeof server === 'string') test('PostgreSQL', { skip: server }, () => {});
@@ -20,7 +23,7 @@ function suite(server: PostgresServer) {
     test('two replicas work on one database, started at once', async (t) => {
       const url = await server.freshDatabase();
       const [one, two] = await Promise.all([opened(t, url), opened(t, url)]);
-      await one.putInstances([write('vm')], 1);
+      await one.putInstances([write('vm')], { at: 1 });
       assert.ok(await two.findInstance('vm'));
     });
 
@@ -90,6 +93,62 @@ function suite(server: PostgresServer) {
       assert.deepEqual(rows, [{ value: '0' }, { value: '1' }]);
       assert.equal(runs, 3);
     });
+
+    for (const [what, one, other] of [
+      ['a publish and a registration', 'publish web', 'register'],
+      ['two publishes of what one machine has', 'publish web', 'publish db'],
+      ["a bundle's secrets and a registration", 'secrets of web', 'register'],
+      ["a bundle's secrets and another's tag", 'secrets of web', 'tag db'],
+      ['a publish and a change of a follower', 'publish web', 'change'],
+      ["a publish and a follower's new secrets", 'publish web', 'secrets of vm'],
+    ] as const)
+      test(`${what} that looked at the same moment and overlap in full: one is refused`, async (t) => {
+        const own = await database(t, await server.freshDatabase());
+        await migrate(own);
+        let runs = 0;
+        // Each has done all its work before the other commits, unless the server makes it wait.
+        const overlapping: Database = {
+          ...own,
+          write: (work) =>
+            own.write(async (db) => {
+              runs += 1;
+              const result = await work(db);
+              await scheduler.wait(50);
+              return result;
+            }),
+        };
+        const [store, slow] = [createStore(own), createStore(overlapping)];
+        const content = { order: 'name' as const, vars: {}, parts: [] };
+        const put = (to: Store, bundle: string, base: number | null, sight?: Sight) =>
+          to.putRevision({
+            ...{ bundle, base, content, digest: 'd', bodies: new Map(), at: 1, author: 'ann', message: null },
+            ...(sight && { sight }),
+          });
+        await put(store, 'web', null);
+        for (const base of [null, 1]) await put(store, 'db', base);
+        await store.putTag('db', 'stable', 1, { at: 1 });
+        const bundles = ['web', 'db', 'db@stable'];
+        await store.putInstances([write('vm', { bundles })], { at: 1 });
+        const references = new Map(bundles.map((text) => [text, { revision: text === 'db' ? 2 : 1, secretsVersion: 0 }]));
+        const followed = (bundle: string): Sight => ({ references, followers: { bundle, versions: new Map([['vm', 1]]) } });
+        const register = (name: string, change: Partial<InstanceWrite>) =>
+          slow.putInstances([{ ...write(name, { bundles }), ...change }], { at: 1, sight: { references } });
+        const writes = {
+          'publish web': () => put(slow, 'web', 1, followed('web')),
+          'publish db': () => put(slow, 'db', 2, followed('db')),
+          'secrets of web': () =>
+            slow.putBundleSecrets('web', sealed({ one: '1' }), { base: 0, at: 1, sight: followed('web') }),
+          'tag db': () => slow.putTag('db', 'stable', 2, { at: 1, sight: followed('db') }),
+          register: () => register('new', {}),
+          change: () => register('vm', { spec: write('vm', { bundles: ['web'] }).spec }),
+          'secrets of vm': () => register('vm', { secrets: sealed({ one: '1' }) }),
+        };
+        const results = await Promise.allSettled([writes[one](), writes[other]()]);
+        const refusals = results.filter((result) => result.status === 'rejected');
+        assert.equal(refusals.length, 1, `${refusals.length} of two were refused`);
+        await refused(Promise.reject(refusals[0]?.reason), 'conflict', 'changed_meanwhile');
+        assert.ok(runs >= 3, 'they collided');
+      });
 
     test('reads 8-byte integers as numbers on our connections, and on no others', async (t) => {
       const own = await database(t, await server.freshDatabase());
