@@ -12,6 +12,8 @@ WORKDIR /app
 COPY --from=build /app/package.json ./
 COPY --from=build /app/node_modules ./node_modules
 COPY --from=build /app/dist ./dist
+# cloud-init's schema as of this build; `schema update` puts a newer one into /data.
+RUN node dist/src/cli/bootbundle.js schema update --data-dir /usr/share/bootbundle && chmod 755 /usr/share/bootbundle
 RUN install -d -o node -g node -m 700 /data
 USER node
 VOLUME /data

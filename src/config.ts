@@ -16,6 +16,8 @@ export interface Config {
   readonly adminToken: string | null;
   /** Root keys, newest first, or null: the one in the data directory. */
   readonly keys: readonly Uint8Array[] | null;
+  /** A schema file or folder that judges cloud-configs, whatever else is found; null: the newest that is found. */
+  readonly cloudInitSchema: string | null;
   readonly logLevel: string;
 }
 
@@ -45,6 +47,7 @@ export const SETTINGS = [
     secret: true,
     help: 'root keys NEW,OLD of at least 32 characters each; unset with SQLite: made at the first start',
   },
+  { name: 'CLOUD_INIT_SCHEMA', help: "cloud-init's schema, a file or folder; unset: the newest that is found" },
   { name: 'LOG_LEVEL', default: 'info', help: 'fatal, error, warn, info, debug, trace or silent' },
 ] as const satisfies readonly Setting[];
 
@@ -102,6 +105,7 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>, fl
     databaseUrl,
     adminToken,
     keys: keys === null ? null : readKeys(keys),
+    cloudInitSchema: value('CLOUD_INIT_SCHEMA'),
     logLevel,
   });
 }

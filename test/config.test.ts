@@ -49,6 +49,7 @@ test('with nothing set there is a default for everything', () => {
     databaseUrl: null,
     adminToken: null,
     keys: null,
+    cloudInitSchema: null,
     logLevel: 'info',
   });
   assert.ok(Object.isFrozen(read()));
@@ -82,6 +83,7 @@ const GOOD: [env: Record<string, string>, config: Partial<ReturnType<typeof read
   [{ ADMIN_TOKEN: 'x'.repeat(20) }, { adminToken: 'x'.repeat(20) }],
   [{ KEY: SECRET }, { keys: [new TextEncoder().encode(SECRET)] }],
   [{ KEY: `${SECRET}, ${'o'.repeat(32)}` }, { keys: [new TextEncoder().encode(SECRET), new Uint8Array(32).fill(0x6f)] }],
+  [{ CLOUD_INIT_SCHEMA: '/srv/schemas' }, { cloudInitSchema: '/srv/schemas' }],
   ...['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'].map(
     (level) => [{ LOG_LEVEL: level }, { logLevel: level }] satisfies [object, object],
   ),
@@ -165,6 +167,7 @@ test('every setting that is no secret has a flag, which goes before the variable
     BOOT_LISTEN: 'flag.example.com:2',
     PUBLIC_URL: 'http://flag.example.com',
     DATA_DIR: '/flag',
+    CLOUD_INIT_SCHEMA: '/flag.json',
     LOG_LEVEL: 'debug',
   };
   const open = SETTINGS.filter((setting) => !('secret' in setting)).map(({ name }) => name);

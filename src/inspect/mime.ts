@@ -3,7 +3,7 @@ import { tooLarge } from '../domain/errors.ts';
 /** What bounds a MIME document beside its size. The largest that bootbundle itself renders has 64 × 256 parts. */
 export const MIME_LIMITS = { entities: 20_000, depth: 20, headerBytes: 64 * 1024 } as const;
 
-/** A header as sent: a folded value keeps its line breaks, a byte that is not ASCII reads as U+FFFD. */
+/** A header as sent: a folded value keeps its line breaks, a byte that is not ASCII reads as U+FFFD (unless `utf8Headers`). */
 export interface MimeHeader {
   name: string;
   value: string;
@@ -14,6 +14,8 @@ export interface MimeOptions {
   contentType?: string;
   /** Reads the parts of the outermost multipart as they are, whatever their type (multipart/form-data, RFC 7578). */
   flat?: boolean;
+  /** Reads headers as UTF-8, as `email.message_from_string` does: so cloud-init reads a document (user_data.py, convert_string). */
+  utf8Headers?: boolean;
 }
 
 const CR = 0x0d;
@@ -199,7 +201,8 @@ class MimeParser {
     const headers: MimeHeader[] = [];
     let open: MimeHeader | null = null;
     for (const [index, line] of lines.entries()) {
-      const text = asciiOf(this.#bytes.subarray(line.start, line.end));
+      const bytes = this.#bytes.subarray(line.start, line.end);
+      const text = this.#options.utf8Headers ? Buffer.from(bytes).toString('utf8') : asciiOf(bytes);
       if (text.startsWith(' ') || text.startsWith('\t')) {
         if (open !== null) open.value += text;
         continue;
@@ -374,7 +377,7 @@ for (const [value, char] of [...'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstu
  * full padding ends it (Debian 13's patched Python goes on). One character too many makes it undecodable: then the text
  * comes back without its line breaks.
  */
-function decodeBase64(encoded: Uint8Array): Uint8Array {
+export function decodeBase64(encoded: Uint8Array): Uint8Array {
   const out = new Uint8Array(Math.floor(encoded.length / 4) * 3 + 3);
   let length = 0;
   let bits = 0;
@@ -397,7 +400,7 @@ function decodeBase64(encoded: Uint8Array): Uint8Array {
 }
 
 /** As binascii.a2b_qp: `=` before a line break joins lines, a bad escape stays as it is. */
-function decodeQuotedPrintable(encoded: Uint8Array): Uint8Array {
+export function decodeQuotedPrintable(encoded: Uint8Array): Uint8Array {
   const out = new Uint8Array(encoded.length);
   let length = 0;
   for (let at = 0; at < encoded.length; ) {

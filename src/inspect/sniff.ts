@@ -135,6 +135,26 @@ export function sniff(
 }
 
 /**
+ * Finds the content type of what a template renders to, from its source: the first line, then what was said, then how it looks. The source
+ * itself is no YAML, so it is not read.
+ * @throws as `sniff` does
+ */
+export function sniffTemplate(
+  filename: string,
+  source: Uint8Array,
+  saidType: string | null,
+): { type: string; typeSaid: boolean; findings: Finding[] } {
+  const said = saidType === null ? null : checkSaid(saidType);
+  if (said !== null && !said.startsWith('text/')) throw invalid('bad_type', 'a template renders to text: say a text/* type');
+  const text = decode(source, false);
+  if (said === null && !findMark(text) && API_VERSION.test(text) && KIND.test(text)) {
+    const { findings } = sniff(filename, source, 'text/x-kube-manifest');
+    return { type: 'text/x-kube-manifest', typeSaid: false, findings };
+  }
+  return sniff(filename, source, said);
+}
+
+/**
  * The type a text's first line states, as cloud-init reads it (handlers/__init__.py, type_from_starts_with): left-trimmed,
  * lower-cased, longest prefix first; so `#Cloud-Configuration` counts as `#cloud-config`.
  */
@@ -143,11 +163,12 @@ export function matchPrefix(text: string): string | null {
 }
 
 /** What Python's `str.lstrip` removes: unlike JavaScript's trim U+001C to U+001F and U+0085 too, and not the BOM. */
-const PYTHON_BLANK = new Set(
+export const PYTHON_BLANK = new Set(
   '\t\n\v\f\r\x1c\x1d\x1e\x1f \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000',
 );
 
-function trimStart(text: string): string {
+/** As Python's `str.lstrip`. */
+export function trimStart(text: string): string {
   let start = 0;
   while (PYTHON_BLANK.has(text.charAt(start))) start++;
   return text.slice(start);
@@ -249,7 +270,8 @@ const UNRECOGNISED = `nothing says what this file is. Recognised are: a first li
   .map((extension) => `.${extension}`)
   .join(' ')}. Add a first line, or say ?type=`;
 
-function isMimeArchive(text: string): boolean {
+/** Whether a text begins with the headers of a MIME multipart. */
+export function isMimeArchive(text: string): boolean {
   for (const line of text.slice(0, 4096).split(/\r?\n/)) {
     if (/^content-type:\s*multipart\//i.test(line)) return true;
     // Headers, folded ones too, and the line an mbox begins with.
