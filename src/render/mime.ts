@@ -1,8 +1,10 @@
+import { isUtf8 } from 'node:buffer';
 import { createHash } from 'node:crypto';
 
 /** A body encoded for the wire: computed once per revision, since it never changes. */
 export interface EncodedBody {
-  encoding: '7bit' | 'base64';
+  /** 8bit only in a preview, for a person: cloud-init corrupts it. */
+  encoding: '7bit' | 'base64' | '8bit';
   bytes: Buffer;
   /** Hex SHA-256 of the bytes as encoded; the boundary is made of it. */
   digest: string;
@@ -41,6 +43,19 @@ export function encodeBody(body: Uint8Array): EncodedBody {
   return { encoding: 'base64', bytes: encoded, digest: digestOf(encoded), suspicious: false };
 }
 
+/** A body's own bytes. */
+export function decodeBody({ encoding, bytes }: EncodedBody): Buffer {
+  return encoding === 'base64' ? Buffer.from(bytes.toString('latin1'), 'base64') : bytes;
+}
+
+/** The body as a person can read it, where it is text: for a preview, never for a machine. */
+export function readableBody(body: EncodedBody): EncodedBody {
+  if (body.encoding !== 'base64') return body;
+  const bytes = decodeBody(body);
+  if (!isUtf8(bytes) || bytes.includes(0)) return body;
+  return { encoding: '8bit', bytes, digest: digestOf(bytes), suspicious: bytes.includes(`--${BOUNDARY_MARK}`) };
+}
+
 function digestOf(bytes: Buffer): string {
   return createHash('sha256').update(bytes).digest('hex');
 }
@@ -76,7 +91,7 @@ export function formatMultipart(entities: readonly Entity[]): Buffer {
 }
 
 function formatHead({ type, filename, merge, body }: Entity): string {
-  const charset = body.encoding === 'base64' && type.startsWith('text/') ? '; charset="utf-8"' : '';
+  const charset = body.encoding !== '7bit' && type.startsWith('text/') ? '; charset="utf-8"' : '';
   const lines = [
     `Content-Type: ${guard(type, TYPE)}${charset}`,
     'MIME-Version: 1.0',

@@ -38,7 +38,7 @@ async function fetchDocument(t: TestContext, folder: string): Promise<Buffer> {
   }
   // A registration draws a random id, and a document may hold it.
   const blank = { bundles: [], vars: {}, labels: {}, metaData: {}, vendorData: null, networkConfig: null };
-  await store.putInstances([{ name: 'my-atomic-server', spec: blank, freshId: ID, expect: null }], START);
+  await store.putInstances([{ name: 'my-atomic-server', spec: blank, freshId: ID, expect: null }], { at: START });
   const spec = JSON.parse(readFileSync(join(folder, 'instance.json'), 'utf8'));
   const written = await api('PUT', '/instances/my-atomic-server', spec);
   assert.equal(written.statusCode, 200, written.body);
