@@ -1,7 +1,8 @@
 """Drives a real cloud-init, as its `init` stage does, in folders of its own: the machine's state is neither read nor written.
 
     drive.py FILE   consumes FILE as NoCloud user-data and prints one JSON object
-    drive.py        for each JSON line on stdin, {"userData": BASE64} or {"seed": URL}, prints one JSON line
+    drive.py        for each JSON line on stdin, {"userData": BASE64} or {"seed": URL}, prints one JSON line; with the former may go
+                    "launchIndex": NUMBER, which the meta-data then tells
 
 Each document gets a fresh temporary folder and a fork of its own, so that no module, cache or `sys.exit()` of a part handler
 reaches the next one. Part handlers run for real; scripts and boothooks are written, never run.
@@ -53,7 +54,9 @@ class Recorder:
 
         def fixed_up(mod, *args, **kwargs):
             """A custom handler's module, right after its import: from here on its calls are written down."""
-            handle_part = mod.handle_part
+            handle_part = getattr(mod, "handle_part", None)
+            if handle_part is None or getattr(handle_part, "recorded", False):
+                return fixup_handler(mod, *args, **kwargs)
 
             def called(data, ctype, filename, payload, *rest):
                 self.calls.append(
@@ -61,7 +64,7 @@ class Recorder:
                 )
                 return handle_part(data, ctype, filename, payload, *rest)
 
-            mod.handle_part = called
+            called.recorded, mod.handle_part = True, called
             return fixup_handler(mod, *args, **kwargs)
 
         def registered(content_handlers, mod, *args, **kwargs):
@@ -118,10 +121,12 @@ def consume(request, root):
     """The steps of cmd/main.py's main_init, from the datasource to consume_data, on one document."""
     recorder = Recorder()
     recorder.attach()
+    hooks = []
 
     def no_command(args, *_args, **_kwargs):
         """Boothooks seem to succeed; a command that looks at this machine is not found."""
         if str(args[0]).startswith(root):
+            hooks.append({"filename": os.path.basename(str(args[0])), **encoded(read(args[0]))})
             return subp.SubpResult("", "") if hasattr(subp, "SubpResult") else ("", "")
         raise subp.ProcessExecutionError(cmd=args, exit_code=127)
 
@@ -132,7 +137,8 @@ def consume(request, root):
     if "seed" in request:
         datasource["seedfrom"] = request["seed"]
     else:
-        write(f"{root}/cloud/seed/nocloud/meta-data", b"instance-id: iid-test\nlocal-hostname: node\n")
+        launch_index = b"launch-index: %d\n" % request["launchIndex"] if "launchIndex" in request else b""
+        write(f"{root}/cloud/seed/nocloud/meta-data", b"instance-id: iid-test\nlocal-hostname: node\n" + launch_index)
         write(f"{root}/cloud/seed/nocloud/user-data", base64.b64decode(request["userData"]))
 
     init, failure = Init(root, datasource, recorder), None
@@ -160,6 +166,7 @@ def consume(request, root):
         "perInstance": files(f"{root}/cloud/scripts/per-instance"),
         "perOnce": files(f"{root}/cloud/scripts/per-once"),
         "boothooks": files(f"{instance}/boothooks"),
+        "hooks": hooks,
         "config": util.load_yaml(text, default={}),
         "configText": text,
         "requests": recorder.requests,
@@ -169,7 +176,7 @@ def consume(request, root):
 
 def encoded(payload):
     """A payload as JSON can carry it; `text` says that cloud-init handed out a str."""
-    if payload is None:
+    if not isinstance(payload, (str, bytes)):  # nothing at all, or (from an archive) any value of YAML
         return {"text": False, "payload": None}
     text = isinstance(payload, str)
     return {"text": text, "payload": base64.b64encode(payload.encode("utf-8", "surrogateescape") if text else payload).decode()}

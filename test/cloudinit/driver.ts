@@ -49,6 +49,8 @@ export interface Consumed {
   perInstance: WrittenFile[];
   perOnce: WrittenFile[];
   boothooks: WrittenFile[];
+  /** Boothooks as they were called, with what the file held then. */
+  hooks: (Bytes & { filename: string })[];
   /** The merged cloud-config, and the file it was written to. */
   config: Record<string, unknown>;
   configText: string;
@@ -63,7 +65,7 @@ export interface Consumed {
 export interface Driver {
   version: string;
   /** As user-data of a NoCloud seed folder. */
-  consume(userData: Uint8Array | string): Promise<Consumed>;
+  consume(userData: Uint8Array | string, options?: { launchIndex?: number }): Promise<Consumed>;
   /** As NoCloud told to fetch everything below a URL: `ds=nocloud;s=URL`. */
   consumeSeed(url: string): Promise<Consumed>;
   close(): Promise<void>;
@@ -117,7 +119,7 @@ export async function startCloudInit(cloudInit: CloudInit): Promise<Driver> {
   const { ready } = await next();
   return {
     version: String(ready),
-    consume: (userData) => ask({ userData: Buffer.from(userData as Uint8Array).toString('base64') }),
+    consume: (userData, options) => ask({ userData: Buffer.from(userData as Uint8Array).toString('base64'), ...options }),
     consumeSeed: (seed) => ask({ seed }),
     async close() {
       child.stdin.end();
