@@ -4,15 +4,22 @@ import { type AddressInfo, createServer } from 'node:net';
 import { join } from 'node:path';
 import type { FastifyInstance } from 'fastify';
 import { type Config, ConfigError } from './config.ts';
-import { openDataDir } from './data-dir.ts';
+import { type DataDir, openDataDir } from './data-dir.ts';
 import type { Store } from './domain/store.ts';
+import type { PartUpload } from './domain/upload.ts';
 import { buildApp } from './http/app.ts';
+import type { SchemaSet } from './inspect/schema.ts';
+import { createSchemaFinder } from './schema-files.ts';
 import { ensureBuiltIns } from './service/builtin.ts';
 import { createBundleService } from './service/bundles.ts';
 import { createDeliveryService } from './service/deliveries.ts';
 import { createDocumentService } from './service/documents.ts';
+import { createGate } from './service/gate.ts';
 import { createInstanceService } from './service/instances.ts';
 import { type Authenticate, createAuthenticator, createKeyRing, type KeyRing } from './service/keys.ts';
+import { lint } from './service/lint.ts';
+import { createSecretService, resealSecrets } from './service/secrets.ts';
+import { createSlices } from './service/slices.ts';
 import { createTimelineService } from './service/timeline.ts';
 import { openStore } from './store/open.ts';
 
@@ -34,23 +41,14 @@ export interface Running {
  */
 export async function start(config: Config): Promise<Running> {
   const dataDir = openDataDir(config.dataDir);
-  if (config.databaseUrl !== null && config.keys === null)
-    throw new ConfigError('BOOTBUNDLE_KEY: needed with PostgreSQL, the same for every replica; try: openssl rand -hex 32');
-  const file = join(dataDir.path, 'bootbundle.db');
-  const keys = createKeyRing(config.keys ?? [dataDir.key(!existsSync(file))]);
-  const admin = config.adminToken === null ? dataDir.adminToken() : { token: config.adminToken, made: false };
-
-  const store = await openStore(config.databaseUrl === null ? { file } : { url: config.databaseUrl });
+  const { store, keys } = await open(config, dataDir);
   const apps: FastifyInstance[] = [];
   const close = async () => {
     await Promise.all(apps.map((app) => app.close()));
     await store.close();
   };
   try {
-    if (!(await store.claimKey(keys.checks)))
-      throw new ConfigError(
-        'BOOTBUNDLE_KEY: this database was made under another key; start with that key (server.key in its data directory)',
-      );
+    const admin = config.adminToken === null ? dataDir.adminToken() : { token: config.adminToken, made: false };
     await ensureBuiltIns(store, Date.now);
     const urls = await listen(config, store, keys, createAuthenticator(admin.token), apps);
     return {
@@ -64,6 +62,34 @@ export async function start(config: Config): Promise<Running> {
   }
 }
 
+/** Seals every secret under the newest key. @throws as `start`, and unavailable when a secret opens with no key of the ring */
+export async function reseal(config: Config): Promise<{ resealed: number; already: number }> {
+  const { store, keys } = await open(config, openDataDir(config.dataDir));
+  try {
+    return await resealSecrets(store, keys);
+  } finally {
+    await store.close();
+  }
+}
+
+/** The database, and the keys it was made under. */
+async function open(config: Config, dataDir: DataDir): Promise<{ store: Store; keys: KeyRing }> {
+  if (config.databaseUrl !== null && config.keys === null)
+    throw new ConfigError('BOOTBUNDLE_KEY: needed with PostgreSQL, the same for every replica; try: openssl rand -hex 32');
+  const file = join(dataDir.path, 'bootbundle.db');
+  const keys = createKeyRing(config.keys ?? [dataDir.key(!existsSync(file))]);
+  const store = await openStore(config.databaseUrl === null ? { file } : { url: config.databaseUrl });
+  try {
+    if (await store.claimKey(keys.checks)) return { store, keys };
+    throw new ConfigError(
+      'BOOTBUNDLE_KEY: this database was made under another key; start with that key (server.key in its data directory)',
+    );
+  } catch (error) {
+    await store.close();
+    throw error;
+  }
+}
+
 /** The OpenAPI document, as /openapi.json gives it where one listener serves all. */
 export async function describeApi(): Promise<object> {
   const store = await openStore({ file: ':memory:' });
@@ -71,7 +97,8 @@ export async function describeApi(): Promise<object> {
   const onTrouble = (error: unknown) => {
     throw error;
   };
-  const deps = buildServices({ store, keys, publicUrl: 'http://localhost:8080', clock: Date.now, freshId, onTrouble });
+  const schemas = async () => null;
+  const deps = buildServices({ store, keys, publicUrl: 'http://localhost:8080', schemas, clock: Date.now, freshId, onTrouble });
   const app = await buildApp({ ...deps, authenticate: () => null, log: { level: 'silent' }, scopes: 'all' });
   try {
     await app.ready();
@@ -92,6 +119,8 @@ export interface Foundation {
   clock: () => number;
   /** A new instance id: 16 hex digits nobody can foresee. */
   freshId: () => string;
+  /** What judges cloud-configs now, or null while there is no schema. */
+  schemas: () => Promise<SchemaSet | null>;
   /** Told of trouble nobody waits for. */
   onTrouble: (error: unknown, what: string) => void;
 }
@@ -99,10 +128,16 @@ export interface Foundation {
 /** Every service, wired; what `buildApp` wants of them. */
 export function buildServices(foundation: Foundation) {
   const documents = createDocumentService(foundation);
+  const deliveries = createDeliveryService({ ...foundation, documents });
+  const slices = createSlices(deliveries.fetching);
+  const gate = createGate({ ...foundation, documents, slices });
+  const instances = createInstanceService({ ...foundation, documents, slices });
   return {
-    bundles: createBundleService({ ...foundation, documents }),
-    instances: createInstanceService({ ...foundation, documents }),
-    deliveries: createDeliveryService({ ...foundation, documents }),
+    bundles: createBundleService({ ...foundation, documents, gate }),
+    instances,
+    secrets: createSecretService({ ...foundation, instances, gate }),
+    lint: async (uploads: readonly PartUpload[]) => lint(uploads, await foundation.schemas()),
+    deliveries,
     timeline: createTimelineService(foundation),
     ready: () => foundation.store.ping(),
   };
@@ -120,15 +155,10 @@ async function listen(
   const machines = config.bootListen ?? operators;
   const publicUrl = config.publicUrl ?? urlOf(machines);
 
+  const onTrouble = (error: unknown, what: string) => apps[0]?.log.error({ err: error }, what);
+  const schemas = createSchemaFinder({ dataDir: config.dataDir, file: config.cloudInitSchema, onTrouble });
   const deps = {
-    ...buildServices({
-      store,
-      keys,
-      publicUrl,
-      clock: Date.now,
-      freshId,
-      onTrouble: (error, what) => apps[0]?.log.error({ err: error }, what),
-    }),
+    ...buildServices({ store, keys, publicUrl, schemas, clock: Date.now, freshId, onTrouble }),
     authenticate,
     log: { level: config.logLevel },
   };

@@ -3,6 +3,7 @@ import type { FastifyInstance, InjectOptions, LightMyRequestResponse } from 'fas
 import { sha256 } from '../src/domain/bundle.ts';
 import type { Store } from '../src/domain/store.ts';
 import { type AppDeps, buildApp } from '../src/http/app.ts';
+import type { SchemaSet } from '../src/inspect/schema.ts';
 import { buildServices } from '../src/main.ts';
 import { createAuthenticator, createKeyRing, type KeyRing } from '../src/service/keys.ts';
 import { openStore } from '../src/store/open.ts';
@@ -32,12 +33,17 @@ export interface TestApp {
 /** The OpenAPI document is the same for every app. */
 let holdContract: HoldContract | undefined;
 
-/** The production app on an in-memory database, with a clock that stands still. */
+/** The production app on an in-memory database, with a clock that stands still and, unless said otherwise, without a cloud-init schema. */
 export async function buildTestApp(
   t: TestContext,
-  overrides: Partial<AppDeps> & { store?: Store; publicUrl?: string } = {},
+  overrides: Partial<AppDeps> & { store?: Store; publicUrl?: string; schemas?: () => Promise<SchemaSet | null> } = {},
 ): Promise<TestApp> {
-  const { store = await openStore({ file: ':memory:' }), publicUrl = PUBLIC_URL, ...rest } = overrides;
+  const {
+    store = await openStore({ file: ':memory:' }),
+    publicUrl = PUBLIC_URL,
+    schemas = async () => null,
+    ...rest
+  } = overrides;
   let now = START;
   let ids = 0;
   const lines: string[] = [];
@@ -46,6 +52,7 @@ export async function buildTestApp(
     store,
     keys,
     publicUrl,
+    schemas,
     clock: () => now,
     freshId: () => (++ids).toString(16).padStart(16, '0'),
     onTrouble: () => undefined,
@@ -113,7 +120,8 @@ export async function snapshot({ store }: Pick<TestApp, 'store'>): Promise<strin
   const revisions = await Promise.all(bundles.map(({ name }) => store.listRevisions(name, page)));
   const tags = await Promise.all(bundles.map(async ({ name }) => (await store.findBundle(name))?.tags));
   const deliveries = await Promise.all(instances.map(({ name }) => store.listDeliveries(name, page)));
-  return sha256(JSON.stringify({ bundles, instances, revisions, tags, deliveries }));
+  const secrets = (await store.listSecrets(page)).map(({ key, sealed }) => [key, sha256(sealed)]);
+  return sha256(JSON.stringify({ bundles, instances, revisions, tags, deliveries, secrets }));
 }
 
 /** One call that must be refused: what is wrong, the call, and what the answer is. */

@@ -16,14 +16,16 @@ const IMPORTS: Record<string, readonly string[]> = {
   inspect: ['domain'],
   render: ['domain'],
   guest: [],
-  service: ['domain', 'inspect', 'render', 'guest'],
+  explain: ['domain', 'inspect'],
+  service: ['domain', 'explain', 'inspect', 'render', 'guest'],
   store: ['domain', 'migrations'],
   // Reading an upload's MIME and media types is inspect's, and so is the wire that brings them.
-  http: ['domain', 'inspect', 'service'],
+  http: ['domain', 'explain', 'inspect', 'service'],
   config: [],
   'data-dir': ['config'],
-  main: ['config', 'data-dir', 'domain', 'http', 'service', 'store'],
-  cli: ['config', 'domain', 'main'],
+  'schema-files': ['domain', 'inspect'],
+  main: ['config', 'data-dir', 'domain', 'http', 'inspect', 'schema-files', 'service', 'store'],
+  cli: ['config', 'domain', 'explain', 'main', 'schema-files', 'service'],
 };
 /** What only one room may import. */
 const DRIVERS: Record<string, readonly string[]> = {
@@ -32,11 +34,11 @@ const DRIVERS: Record<string, readonly string[]> = {
   pg: ['store'],
   fastify: ['http', 'main'],
   'node:http': ['http'],
-  'node:fs': ['config', 'data-dir', 'main', 'store', 'guest', 'cli'],
+  'node:fs': ['config', 'data-dir', 'schema-files', 'main', 'store', 'guest', 'cli'],
 };
 /** What the domain and the pure rooms may take from Node. */
-const PURE = ['domain', 'inspect', 'render'];
-const PURE_BUILTINS = ['node:crypto', 'node:util', 'node:buffer'];
+const PURE = ['domain', 'explain', 'inspect', 'render'];
+const PURE_BUILTINS = ['node:crypto', 'node:util', 'node:buffer', 'node:zlib'];
 
 test('imports follow the table of DESIGN, section 4', () => {
   for (const file of sources) {

@@ -1,6 +1,10 @@
 import { ConfigError } from '../config.ts';
 import { BootbundleError } from '../domain/errors.ts';
+import { explain } from './explain.ts';
+import { lint } from './lint.ts';
 import { openapi } from './openapi.ts';
+import { reseal } from './reseal.ts';
+import { schema } from './schema.ts';
 import { serve } from './serve.ts';
 
 /** A command: its arguments and the environment → exit code. */
@@ -10,7 +14,7 @@ export interface Command {
   run(args: readonly string[], env: NodeJS.ProcessEnv): Promise<number>;
 }
 
-const COMMANDS: readonly Command[] = [serve, openapi];
+const COMMANDS: readonly Command[] = [serve, lint, explain, schema, reseal, openapi];
 
 /** Runs the command line. What an operator can put right is said in one line; anything else shows where it came from. */
 export async function main(args: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {

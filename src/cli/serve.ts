@@ -13,7 +13,7 @@ export const serve: Command = {
       process.stdout.write(help());
       return 0;
     }
-    const config = readConfig(env, readFlags(args));
+    const config = readConfig(env, readFlags('serve', args));
     // The database holds scripts and what is secret in them: for its owner's eyes only, whatever the directory is.
     process.umask(0o077);
     const { start } = await import('../main.ts');
@@ -35,17 +35,18 @@ function help(): string {
   const lines = SETTINGS.map((setting) => {
     const flag = 'secret' in setting ? '(environment only)' : `--${flagOf(setting.name)}`;
     const fallback = 'default' in setting ? ` [${setting.default}]` : '';
-    return `  BOOTBUNDLE_${setting.name.padEnd(14)} ${flag.padEnd(20)} ${setting.help}${fallback}\n`;
+    return `  BOOTBUNDLE_${setting.name.padEnd(17)} ${flag.padEnd(22)} ${setting.help}${fallback}\n`;
   });
   return `bootbundle serve [--FLAG VALUE …]\n\n${lines.join('')}\nA variable that is a secret may be given as a file, too: …_FILE.\n`;
 }
 
-function readFlags(args: readonly string[]): Map<string, string> {
+/** Reads `--name=value` and `--name value`; `command` is for errors. @throws ConfigError */
+export function readFlags(command: string, args: readonly string[]): Map<string, string> {
   const flags = new Map<string, string>();
   for (let at = 0; at < args.length; at++) {
     const [, name = '', inline] = /^--([a-z-]+)(?:=(.*))?$/s.exec(args[at] ?? '') ?? [];
     if (name === '')
-      throw new ConfigError(`serve takes flags only, not ${JSON.stringify(args[at])}; see bootbundle serve --help`);
+      throw new ConfigError(`${command} takes flags only, not ${JSON.stringify(args[at])}; see bootbundle ${command} --help`);
     const value = inline ?? args[++at];
     if (value === undefined) throw new ConfigError(`--${name}: needs a value`);
     flags.set(name, value);

@@ -4,6 +4,13 @@ import { malformed, tooLarge, unsupported } from '../domain/errors.ts';
 import { checkJson, type Json } from '../domain/json.ts';
 import { parseMime } from '../inspect/mime.ts';
 
+declare module 'fastify' {
+  interface FastifyRequest {
+    /** Secrets of an instance that came as fields of its form, their bytes as sent; null where there is no form. */
+    formSecrets: ReadonlyMap<string, Uint8Array> | null;
+  }
+}
+
 /** What an operator's own documents are read with: YAML 1.2 (a superset of JSON) and merge keys, bounded against bombs. */
 const YAML = { schema: CORE_SCHEMA.withTags(mergeTag), maxDepth: 100, maxAliases: 100 };
 /** YAML takes far more memory and time than its text (24 MB: 7 s and 2 GB); JSON does not. */
@@ -15,6 +22,11 @@ const NDJSON_TYPES = new Set(['application/x-ndjson', 'application/ndjson', 'app
 /** What curl sends by itself (`-d`), or nothing (`-T`): the body decides. */
 const UNSAID_TYPES = new Set(['', 'application/x-www-form-urlencoded', 'application/octet-stream', 'text/plain']);
 
+/** Whether a body of this media type is a JSON or YAML document because it says so. */
+export function isSaidDocument(type: string): boolean {
+  return JSON_TYPES.has(type) || YAML_TYPES.has(type);
+}
+
 /** The media types a JSON or YAML body may have, for the OpenAPI document. */
 export const DOCUMENT_TYPES = ['application/json', 'application/yaml'];
 
@@ -23,19 +35,34 @@ export async function readDocument(request: FastifyRequest): Promise<void> {
   request.body = parseDocument(mediaType(request), bodyOf(request));
 }
 
-/** preValidation hook of an instance: a document, or a form that has it in a field (`-F instance=@x.yaml`). */
+/**
+ * preValidation hook of an instance: a document, or a form that has it in a field (`-F instance=@x.yaml`), and secrets in others
+ * (`-F secrets.tls=@tls.key`), whose bytes stay as they are.
+ */
 export async function readInstance(request: FastifyRequest): Promise<void> {
   if (mediaType(request) !== 'multipart/form-data') return readDocument(request);
   const form = parseMime(bodyOf(request), { contentType: request.headers['content-type'] ?? '', flat: true });
   if (!form.closed) throw malformed('bad_form', 'the form ends too early, or its boundary is another one');
-  const names = form.children.map((field) => field.parameter('content-disposition', 'name') ?? '');
-  const unknown = names.find((name) => name !== 'instance');
-  if (unknown !== undefined)
-    throw malformed('unknown_field', `the form has an unknown field ${JSON.stringify(unknown.slice(0, 120))}`);
-  const [field, another] = form.children;
-  if (!field || another)
+  const secrets = new Map<string, Uint8Array>();
+  const documents: Uint8Array[] = [];
+  for (const field of form.children) {
+    const name = field.parameter('content-disposition', 'name') ?? '';
+    const [, secret] = /^secrets\.(.*)$/s.exec(name) ?? [];
+    if (name === 'instance') documents.push(field.raw);
+    else if (secret === undefined) throw malformed('unknown_field', `the form has an unknown field ${quoted(name)}`);
+    else if (secrets.has(secret)) throw malformed('duplicate_field', `the form has ${quoted(name)} twice`);
+    else secrets.set(secret, field.raw);
+  }
+  const [document, another] = documents;
+  if (!document || another)
     throw malformed('bad_form', 'the form needs exactly one field called instance, as in -F instance=@x.yaml');
-  request.body = parseYaml(field.raw, 'the instance') ?? noBody();
+  request.formSecrets = secrets;
+  request.body = parseYaml(document, 'the instance') ?? noBody();
+}
+
+/** A name of somebody's as an error message quotes it: one line of bounded length. */
+export function quoted(name: string): string {
+  return JSON.stringify(name.length > 120 ? `${name.slice(0, 120)}…` : name);
 }
 
 /** preValidation hook for a list: a JSON or YAML list, several YAML documents, or NDJSON. */
@@ -137,12 +164,13 @@ function decode(body: Uint8Array, what: string): string {
   }
 }
 
-function bodyOf(request: FastifyRequest): Uint8Array {
+/** A request's body as bytes; none is empty. */
+export function bodyOf(request: FastifyRequest): Buffer {
   return Buffer.isBuffer(request.body) ? request.body : Buffer.alloc(0);
 }
 
 /** A media type in lower case, without its parameters; '' for none. */
-function mediaType(request: FastifyRequest): string {
+export function mediaType(request: FastifyRequest): string {
   return (request.headers['content-type'] ?? '').split(';', 1)[0]?.trim().toLowerCase() ?? '';
 }
 

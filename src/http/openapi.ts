@@ -25,6 +25,7 @@ export async function documentApi(app: FastifyInstance): Promise<void> {
       tags: [
         { name: 'bundles', description: 'Named sets of parts, their revisions and tags' },
         { name: 'instances', description: 'Registered machines' },
+        { name: 'lint', description: 'Inspecting without keeping' },
         { name: 'ledger', description: 'What machines fetched, and what became of them' },
         { name: 'machines', description: 'What machines call; the URL is all they need' },
         { name: 'ops', description: 'For monitoring' },

@@ -1,4 +1,5 @@
 import { type TSchema, Type } from '@fastify/type-provider-typebox';
+import { LIMITS } from '../domain/limits.ts';
 import { NAME_PATTERN, PART_NAME_PATTERN } from '../domain/names.ts';
 
 /** Shapes that several route files share; a body's own schema lives in the route file that uses it. */
@@ -58,6 +59,23 @@ export const Problem = Type.Object(
 export const DryRun = Type.Optional(Type.Boolean({ description: 'Answer what would happen, change nothing' }));
 /** The query of a write that takes nothing else. */
 export const WriteQuery = Type.Object({ dryRun: DryRun }, { additionalProperties: false });
+const consent = {
+  accept: Type.Optional(
+    Type.Array(Type.String(), { maxItems: 1000, description: 'Instances that may break: their names, with commas between' }),
+  ),
+  force: Type.Optional(Type.Boolean({ description: 'All may break' })),
+};
+/** The query of a change of what machines share. */
+export const ConsentQuery = Type.Object({ dryRun: DryRun, ...consent }, { additionalProperties: false });
+/** Of one that makes a revision. */
+export const publishFields = {
+  dryRun: DryRun,
+  message: Type.Optional(
+    Type.String({ maxLength: LIMITS.messageLength, description: 'What there is to say of the new revision: one line' }),
+  ),
+  ...consent,
+};
+export const PublishQuery = Type.Object(publishFields, { additionalProperties: false });
 export const Limit = Type.Optional(Type.Integer({ minimum: 1, maximum: 1000, description: 'Items per page (100)' }));
 export const Format = Type.Optional(
   Type.Union([Type.Literal('json'), Type.Literal('text')], { description: 'text: aligned columns for a person' }),
@@ -122,8 +140,9 @@ export function problems(...statuses: number[]): Record<number, TSchema> {
 const PROBLEM_TITLES: Record<number, string> = {
   400: 'Malformed: syntax, a name, an unknown field or parameter',
   401: 'No token, or not a valid one',
+  403: 'Known, and not allowed as it was asked for',
   404: 'No such thing',
-  409: 'Its state forbids the change',
+  409: 'Its state forbids the change, or machines that have still to boot would break (findings say which and why)',
   412: 'A condition (If-Match, If-None-Match) does not hold',
   413: 'Past a documented limit',
   415: 'A media type this URL does not take',

@@ -34,6 +34,7 @@ export async function ensureBuiltIns(store: Store, clock: () => number): Promise
       bodies: new Map([[part.sha256, body]]),
       at: clock(),
       author: BUILT_IN_AUTHOR,
+      message: null,
     });
   } catch (error) {
     // Another replica that starts at this moment did it.

@@ -7,28 +7,28 @@ import {
   type Revision,
   type RevisionContent,
   revisionDigest,
-  sha256,
 } from '../domain/bundle.ts';
 import { BootbundleError, conflict, invalid, notFound, tooLarge } from '../domain/errors.ts';
 import { type Finding, refuseErrors } from '../domain/finding.ts';
-import type { JsonObject } from '../domain/json.ts';
+import type { Json, JsonObject } from '../domain/json.ts';
 import { LIMITS } from '../domain/limits.ts';
 import { checkName, checkPartName } from '../domain/names.ts';
 import { checkPreconditions, type Preconditions } from '../domain/precondition.ts';
-import type { BundleSummary, BundleUse, Page, Store } from '../domain/store.ts';
+import type { BundleSummary, BundleUse, KeptBody, Page, Store } from '../domain/store.ts';
 import type { BundleUpload, PartUpload } from '../domain/upload.ts';
-import { inspectCloudConfig } from '../inspect/cloud-config.ts';
-import { inspectManifest } from '../inspect/kube.ts';
-import { checkMerge, mergeFindings } from '../inspect/merge.ts';
-import { sniff } from '../inspect/sniff.ts';
+import type { SchemaSet } from '../inspect/schema.ts';
+import { diffParts, type Side } from './diff.ts';
 import type { DocumentService } from './documents.ts';
-import { checkFollowers } from './followers.ts';
+import type { Consent, Gate, Memory } from './gate.ts';
 import type { Actor } from './keys.ts';
+import { judgePart } from './lint.ts';
 
 /** Circumstances of a write. */
-export interface WriteOptions {
+export interface WriteOptions extends Consent {
   actor: Actor;
   preconditions?: Preconditions;
+  /** What the author says of the new revision. */
+  message?: string | null;
   /** Answer what would happen, and change nothing. */
   dryRun?: boolean;
 }
@@ -38,6 +38,8 @@ export interface BundleWritten {
   created: boolean;
   changed: boolean;
   findings: Finding[];
+  /** Which schema judged its cloud-configs; null when none did. */
+  schema: string | null;
 }
 
 /** How often a write is computed anew because somebody else was quicker. */
@@ -68,15 +70,40 @@ export interface BundleService {
   /** @throws not_found `unknown_bundle`, `unknown_revision` */
   getRevision(name: string, number: number): Promise<Revision>;
   listRevisions(name: string, page: Page<number>): Promise<Revision[]>;
-  /** @throws would_break, as every write; not_found `unknown_bundle`, `unknown_revision` */
-  putTag(name: string, tag: string, revision: number): Promise<{ created: boolean; changed: boolean; findings: Finding[] }>;
+  /**
+   * States an earlier revision anew, as the newest.
+   * @throws not_found `unknown_bundle`, `unknown_revision`; conflict `purged`
+   */
+  restore(name: string, number: number, options: WriteOptions): Promise<BundleWritten>;
+  /**
+   * Drops a revision's content for good. @returns the revision, and which of its bodies other revisions still have
+   * @throws not_found `unknown_bundle`, `unknown_revision`; conflict `in_use`
+   */
+  purge(name: string, number: number): Promise<{ revision: Revision; kept: KeptBody[] }>;
+  /** A unified diff of two revisions, part by part; `from` 0: of nothing and a revision. @throws not_found; conflict `purged` */
+  diff(name: string, from: number, to: number): Promise<string>;
+  /** Sets, or (undefined) removes, one of the vars. */
+  putVar(name: string, key: string, value: Json | undefined, options: WriteOptions): Promise<BundleWritten>;
+  /** @throws would_break, as every write; not_found `unknown_bundle`, `unknown_revision`; conflict `purged` */
+  putTag(
+    name: string,
+    tag: string,
+    revision: number,
+    options: Pick<WriteOptions, 'dryRun' | 'accept' | 'force'>,
+  ): Promise<{ created: boolean; changed: boolean; findings: Finding[] }>;
   deleteTag(name: string, tag: string): Promise<void>;
   /** Entity tag of a bundle, of a part; null where there is none. For conditions that are decided before a body is read. */
   etag(name: string, filename?: string): Promise<string | null>;
 }
 
-export function createBundleService(deps: { store: Store; documents: DocumentService; clock: () => number }): BundleService {
-  const { store, documents, clock } = deps;
+export function createBundleService(deps: {
+  store: Store;
+  documents: DocumentService;
+  gate: Gate;
+  schemas: () => Promise<SchemaSet | null>;
+  clock: () => number;
+}): BundleService {
+  const { store, documents, gate, schemas, clock } = deps;
   async function living(name: string): Promise<Bundle | null> {
     const bundle = await store.findBundle(name);
     return bundle && bundle.retiredAt === null ? bundle : null;
@@ -90,38 +117,64 @@ export function createBundleService(deps: { store: Store; documents: DocumentSer
   }
 
   /** Read, compute, compare-and-set: `change` gets the living bundle's newest content (or null) and says the next. */
-  async function write(
+  function write(
     name: string,
-    { actor, preconditions = {}, dryRun = false }: WriteOptions,
+    options: WriteOptions,
     etagOf: (bundle: Bundle | null) => string | null,
     change: (current: Bundle | null) => Promise<Change>,
   ): Promise<BundleWritten> {
     checkName('bundle', name);
-    for (let attempt = 1; ; attempt++) {
-      const current = await living(name);
-      checkPreconditions(etagOf(current), preconditions);
-      const { content, bodies, findings } = await change(current);
-      checkSize(content);
-      const digest = revisionDigest(content);
-      if (current?.latest.digest === digest) return { bundle: current, created: false, changed: false, findings };
-      const number = ((current ?? (await store.findBundle(name)))?.latest.number ?? 0) + 1;
-      if (current) {
-        const compile = () => documents.compile(`${name}@${number}`, content, bodies);
-        findings.push(...(await checkFollowers(deps, { bundle: name, reference: name }, compile)));
+    return gate.inTurn(async () => {
+      let memory: { of: string; found: Memory } | null = null;
+      for (let attempt = 1; ; attempt++) {
+        const current = await living(name);
+        checkPreconditions(etagOf(current), options.preconditions ?? {});
+        const { content, bodies, findings, schema = null } = await change(current);
+        checkSize(content);
+        const digest = revisionDigest(content);
+        if (current?.latest.digest === digest) return { bundle: current, created: false, changed: false, findings, schema };
+        const number = ((current ?? (await store.findBundle(name)))?.latest.number ?? 0) + 1;
+        const key = `${name}@${number}`;
+        if (memory?.of !== `${key} ${digest}`) memory = { of: `${key} ${digest}`, found: new Map() };
+        const whatIf = async () => ({ revision: await documents.compile(key, content, bodies) });
+        const passage = await gate.pass({ bundle: name, reference: name, whatIf }, options, memory.found);
+        findings.push(...passage.findings);
+        const [at, message] = [clock(), options.message ?? null];
+        if (options.dryRun) {
+          const circumstances = { bundle: name, digest, createdAt: at, author: options.actor.name, message, purgedAt: null };
+          const next = { ...content, ...circumstances, number };
+          return { bundle: asBundle(current, next), created: !current, changed: true, findings, schema };
+        }
+        try {
+          const base = current?.latest.number ?? null;
+          const revision = await store.putRevision({
+            ...{ bundle: name, base, content, digest, bodies, at, author: options.actor.name, message },
+            sight: passage.sight,
+          });
+          return { bundle: asBundle(current, revision), created: !current, changed: true, findings, schema };
+        } catch (error) {
+          if (attempt >= ATTEMPTS || !(error instanceof BootbundleError) || error.code !== 'changed_meanwhile') throw error;
+        }
       }
-      const at = clock();
-      if (dryRun) {
-        const next = { ...content, bundle: name, digest, createdAt: at, author: actor.name };
-        return { bundle: asBundle(current, { ...next, number }), created: !current, changed: true, findings };
-      }
-      try {
-        const base = current?.latest.number ?? null;
-        const revision = await store.putRevision({ bundle: name, base, content, digest, bodies, at, author: actor.name });
-        return { bundle: asBundle(current, revision), created: !current, changed: true, findings };
-      } catch (error) {
-        if (attempt >= ATTEMPTS || !(error instanceof BootbundleError) || error.code !== 'changed_meanwhile') throw error;
-      }
+    });
+  }
+
+  async function unpurged(name: string, number: number): Promise<Revision> {
+    await get(name);
+    const revision = await store.findRevision(name, number);
+    if (!revision) throw notFound('unknown_revision', 'the bundle has no such revision');
+    if (revision.purgedAt !== null) throw conflict('purged', `the content of revision ${number} was purged`);
+    return revision;
+  }
+
+  async function sideOf(revision: Revision): Promise<Side> {
+    const parts = new Map<string, Side['parts'] extends ReadonlyMap<string, infer P> ? P : never>();
+    for (const part of revision.parts) {
+      const { filename, type, merge, template } = part;
+      const options = { type, ...(merge === null ? {} : { merge }), ...(template ? { template } : {}) };
+      parts.set(filename, { body: await bodyOf(store, part), options });
     }
+    return { label: `${revision.bundle}@${revision.number}`, vars: revision.vars, parts };
   }
 
   const bundleEtag = (bundle: Bundle | null) => bundle?.latest.digest ?? null;
@@ -135,17 +188,18 @@ export function createBundleService(deps: { store: Store; documents: DocumentSer
     async putPart(name, upload, options) {
       checkPartName(upload.filename);
       let partCreated = false;
-      const written = await write(name, options, partEtag(upload.filename), (current) => {
+      const written = await write(name, options, partEtag(upload.filename), async (current) => {
         partCreated = !findPart(current, upload.filename);
-        return mergeUpload(current, { parts: [upload] });
+        return mergeUpload(current, { parts: [upload] }, await schemas());
       });
       const part = findPart(written.bundle, upload.filename);
       if (!part) throw new Error('the part just written is not in its revision');
       return { ...written, part, partCreated };
     },
 
-    put: (name, upload, options) => write(name, options, bundleEtag, () => mergeUpload(null, upload)),
-    addParts: (name, upload, options) => write(name, options, bundleEtag, (current) => mergeUpload(current, upload)),
+    put: (name, upload, options) => write(name, options, bundleEtag, async () => mergeUpload(null, upload, await schemas())),
+    addParts: (name, upload, options) =>
+      write(name, options, bundleEtag, async (current) => mergeUpload(current, upload, await schemas())),
 
     async deletePart(name, filename, options) {
       checkPartName(filename);
@@ -200,15 +254,51 @@ export function createBundleService(deps: { store: Store; documents: DocumentSer
       return store.listRevisions(name, page);
     },
 
-    async putTag(name, tag, revision) {
+    async restore(name, number, options) {
+      const message = options.message ?? `restores revision ${number}`;
+      return write(name, { ...options, message }, bundleEtag, async () => {
+        const { order, vars, parts } = await unpurged(name, number);
+        return { content: { order, vars, parts }, bodies: new Map(), findings: [] };
+      });
+    },
+
+    async purge(name, number) {
       checkName('bundle', name);
+      return store.purgeRevision(name, number, clock());
+    },
+
+    async diff(name, from, to) {
+      const nothing: Side = { label: `${name}@0`, vars: {}, parts: new Map() };
+      const before = from === 0 ? nothing : await sideOf(await unpurged(name, from));
+      return diffParts(before, await sideOf(await unpurged(name, to)));
+    },
+
+    putVar: (name, key, value, options) =>
+      write(name, options, bundleEtag, async (current) => {
+        if (!current) throw notFound('unknown_bundle', 'there is no such bundle; PUT a part to create it');
+        const { order, parts } = current.latest;
+        return { content: { order, parts, vars: withVar(current.latest.vars, key, value) }, bodies: new Map(), findings: [] };
+      }),
+
+    async putTag(name, tag, number, { dryRun = false, ...consent }) {
       checkName('tag', tag);
-      const next = await store.findRevision(name, revision);
-      const compile = (content: RevisionContent) => documents.compile(`${name}@${revision}`, content, new Map());
-      const followers = { bundle: name, reference: `${name}@${tag}` };
-      // The store says what is wrong with a revision that is not there.
-      const findings = next ? await checkFollowers(deps, followers, () => compile(next)) : [];
-      return { ...(await store.putTag(name, tag, revision, clock())), findings };
+      return gate.inTurn(async () => {
+        const memory: Memory = new Map();
+        for (let attempt = 1; ; attempt++) {
+          const revision = await unpurged(name, number);
+          const bundle = await get(name);
+          if (bundle.tags[tag] === number) return { created: false, changed: false, findings: [] };
+          const whatIf = async () => ({ revision: await documents.compile(`${name}@${number}`, revision, new Map()) });
+          const publication = { bundle: name, reference: `${name}@${tag}`, whatIf };
+          const { findings, sight } = await gate.pass(publication, consent, memory);
+          if (dryRun) return { created: bundle.tags[tag] === undefined, changed: true, findings };
+          try {
+            return { ...(await store.putTag(name, tag, number, { at: clock(), sight })), findings };
+          } catch (error) {
+            if (attempt >= ATTEMPTS || !(error instanceof BootbundleError) || error.code !== 'changed_meanwhile') throw error;
+          }
+        }
+      });
     },
 
     async deleteTag(name, tag) {
@@ -233,6 +323,7 @@ function asBundle(before: Bundle | null, latest: Revision): Bundle {
     retiredAt: null,
     latest,
     tags: before?.tags ?? {},
+    secretsVersion: before?.secretsVersion ?? 0,
   };
 }
 
@@ -245,64 +336,38 @@ interface Change {
   content: RevisionContent;
   bodies: Map<string, Uint8Array>;
   findings: Finding[];
+  schema?: string | null;
 }
 
 /** A bundle's content with an upload laid over it; `current` null: the upload is all there is. */
-async function mergeUpload(current: Bundle | null, upload: BundleUpload): Promise<Change> {
+async function mergeUpload(current: Bundle | null, upload: BundleUpload, schemas: SchemaSet | null): Promise<Change> {
   const order: PartOrder = upload.order ?? current?.latest.order ?? 'name';
   const vars: JsonObject = upload.vars ?? current?.latest.vars ?? {};
   const parts = new Map((current?.latest.parts ?? []).map((part) => [part.filename, part]));
   const bodies = new Map<string, Uint8Array>();
   const findings: Finding[] = [];
+  let schema: string | null = null;
   for (const sent of upload.parts) {
     // Reading a large manifest takes a while; boot fetches get their turn between two.
     await scheduler.yield();
-    const built = namingPart(sent.filename, () => buildPart(sent, parts.get(sent.filename)));
-    parts.set(sent.filename, built.part);
-    bodies.set(built.part.sha256, sent.body);
-    findings.push(...built.findings);
+    const judged = await judgePart(sent, parts.get(sent.filename), schemas);
+    refuseErrors(judged.findings);
+    parts.set(sent.filename, judged.part);
+    bodies.set(judged.part.sha256, sent.body);
+    findings.push(...judged.findings);
+    schema ??= judged.schema;
   }
-  return { content: { order, vars, parts: arrangeParts(order, [...parts.values()]) }, bodies, findings };
+  return { content: { order, vars, parts: arrangeParts(order, [...parts.values()]) }, bodies, findings, schema };
 }
 
-/** Of many parts the error must say which. */
-function namingPart<T>(filename: string, build: () => T): T {
-  try {
-    return build();
-  } catch (error) {
-    if (!(error instanceof BootbundleError) || error.message.startsWith(`${filename}: `)) throw error;
-    const findings = error.findings === undefined ? {} : { findings: error.findings };
-    throw new BootbundleError(error.kind, error.code, `${filename}: ${error.message}`, findings);
-  }
-}
-
-function buildPart(sent: PartUpload, before: Part | undefined): { part: Part; findings: Finding[] } {
-  if (sent.template)
-    throw invalid('template_unsupported', 'templates are not served yet: leave template out, the part is sent as it is');
-  const saidBefore = before?.typeSaid ? before.type : null;
-  const {
-    type,
-    typeSaid,
-    findings: remarks,
-  } = sniff(sent.filename, sent.body, sent.type === undefined ? saidBefore : sent.type);
-  const merge = sent.merge === undefined ? (before?.merge ?? null) : sent.merge === null ? null : checkMerge(sent.merge);
-  const part = {
-    filename: sent.filename,
-    type,
-    typeSaid,
-    merge,
-    template: false,
-    size: sent.body.length,
-    sha256: sha256(sent.body),
-  };
-  const findings = [
-    ...remarks,
-    ...(merge === null ? [] : mergeFindings(sent.filename, merge)),
-    ...inspectCloudConfig(sent.filename, type, sent.body),
-    ...inspectManifest(sent.filename, type, sent.body),
-  ];
-  refuseErrors(findings);
-  return { part, findings };
+/** Vars with one of them set, or (undefined) removed. @throws invalid `bad_var_name`; not_found `unknown_var`; too_large `var_too_large` */
+export function withVar(vars: JsonObject, key: string, value: Json | undefined): JsonObject {
+  if (!/^[A-Za-z_][A-Za-z0-9_.-]{0,62}$/.test(key) || key === '__proto__')
+    throw invalid('bad_var_name', 'the name of a var has 1 to 63 of A-Z a-z 0-9 _ . - and begins with a letter or _');
+  const changed = new Map(Object.entries(vars));
+  if (value !== undefined) changed.set(key, value);
+  else if (!changed.delete(key)) throw notFound('unknown_var', 'there is no such var');
+  return Object.fromEntries(changed);
 }
 
 function checkSize({ parts, vars }: RevisionContent): void {

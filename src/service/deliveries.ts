@@ -29,6 +29,8 @@ export interface DeliveryService {
   peek(purpose: 'include' | 'seed', capability: string): Promise<Document & { instance: string }>;
   /** A NoCloud seed's other documents; empty where nothing is set. @throws not_found `unknown_capability` */
   seed(capability: string, document: 'meta-data' | 'vendor-data' | 'network-config'): Promise<string>;
+  /** Whether a fetch is being answered now. */
+  fetching(): boolean;
   /** Newest first. @throws not_found `unknown_instance` */
   list(instance: string, page: Page<number>): Promise<Delivery[]>;
 }
@@ -43,6 +45,7 @@ export function createDeliveryService(deps: {
 }): DeliveryService {
   const { store, documents, keys, clock, onTrouble } = deps;
   const record = groupCommit((rows) => store.recordDeliveries(rows));
+  let underWay = 0;
 
   async function open(purpose: 'include' | 'seed', capability: string): Promise<Instance> {
     const claim = keys.verify(purpose, capability);
@@ -64,24 +67,36 @@ export function createDeliveryService(deps: {
     }
   }
 
+  const deliver: DeliveryService['deliver'] = async (purpose, capability, fetcher) => {
+    const instance = await open(purpose, capability);
+    const { id: instanceId, version: instanceVersion } = instance;
+    const circumstances = { instanceId, instanceVersion, at: clock(), purpose, ...fetcher };
+    let document: Document;
+    try {
+      document = await render(instance);
+    } catch (error) {
+      const failed = { ...circumstances, digest: null, bytes: 0, revisions: [], outcome: 'failed' as const };
+      await record(failed).catch((lost) => onTrouble(lost, 'a failed delivery could not be put into the ledger'));
+      throw error;
+    }
+    const { digest, bytes, revisions } = document;
+    const id = await record({ ...circumstances, digest, bytes: bytes.length, revisions, outcome: 'delivered' });
+    const aborted = () => {
+      store.closeDelivery(id, 'aborted').catch((lost) => onTrouble(lost, 'an aborted delivery could not be marked'));
+    };
+    return { ...document, instance: instance.name, aborted };
+  };
+
   return {
+    fetching: () => underWay > 0,
+
     async deliver(purpose, capability, fetcher) {
-      const instance = await open(purpose, capability);
-      const circumstances = { instanceId: instance.id, at: clock(), purpose, ...fetcher };
-      let document: Document;
+      underWay++;
       try {
-        document = await render(instance);
-      } catch (error) {
-        const failed = { ...circumstances, digest: null, bytes: 0, revisions: [], outcome: 'failed' as const };
-        await record(failed).catch((lost) => onTrouble(lost, 'a failed delivery could not be put into the ledger'));
-        throw error;
+        return await deliver(purpose, capability, fetcher);
+      } finally {
+        underWay--;
       }
-      const { digest, bytes, revisions } = document;
-      const id = await record({ ...circumstances, digest, bytes: bytes.length, revisions, outcome: 'delivered' });
-      const aborted = () => {
-        store.closeDelivery(id, 'aborted').catch((lost) => onTrouble(lost, 'an aborted delivery could not be marked'));
-      };
-      return { ...document, instance: instance.name, aborted };
     },
 
     async peek(purpose, capability) {

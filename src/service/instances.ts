@@ -1,14 +1,21 @@
-import { scheduler } from 'node:timers/promises';
-import { BootbundleError, invalid, malformed, notFound, tooLarge } from '../domain/errors.ts';
+import { BootbundleError, conflict, forbidden, invalid, malformed, notFound, tooLarge } from '../domain/errors.ts';
 import { type Finding, refuseErrors } from '../domain/finding.ts';
 import type { Instance, InstanceSpec } from '../domain/instance.ts';
 import { canonicalJson, type Json, type JsonObject } from '../domain/json.ts';
 import { LIMITS } from '../domain/limits.ts';
 import { checkName, parseReference } from '../domain/names.ts';
 import { checkPreconditions, type Preconditions } from '../domain/precondition.ts';
+import { checkSecretName, type SecretInfo } from '../domain/secret.ts';
 import type { InstanceFilter, InstanceWrite, Page, Store } from '../domain/store.ts';
-import type { Document, DocumentService } from './documents.ts';
+import { type Explanation, explain } from '../explain/explain.ts';
+import { inspectNetworkConfig } from '../inspect/cloud-config.ts';
+import type { SchemaSet } from '../inspect/schema.ts';
+import { withVar } from './bundles.ts';
+import { diffParts, type Side } from './diff.ts';
+import { type Document, type DocumentOwner, type DocumentService, type Scene, sightOf } from './documents.ts';
 import type { KeyRing } from './keys.ts';
+import { checkSecretValue, sealNew } from './secrets.ts';
+import type { Pause } from './slices.ts';
 
 export type StubForm = 'include-once' | 'include' | 'nocloud' | 'base64';
 
@@ -24,9 +31,23 @@ export interface InstanceReport {
   instance: Instance;
   /** Null for a dry run that would create it: there is no URL yet. */
   stub: Stub | null;
-  /** What it would get now; `size` in bytes. */
-  document: Pick<Document, 'digest' | 'parts' | 'revisions'> & { size: number };
+  /** What it would get now; `size` in bytes. Null when it cannot be rendered: the findings say why. */
+  document: (Pick<Document, 'digest' | 'parts' | 'revisions'> & { size: number }) | null;
+  /** Its own, by name. */
+  secrets: SecretInfo[];
+  /** Which schema judged its templates' renderings; null when none had to. */
+  schema: string | null;
   findings: Finding[];
+}
+
+/** Secrets to set, or (null) to remove; the others stay. */
+export type SecretChanges = ReadonlyMap<string, Uint8Array | null>;
+
+/** What a list states of one instance. */
+export interface InstanceStatement {
+  name: string;
+  spec: InstanceSpec;
+  secrets?: SecretChanges | undefined;
 }
 
 export interface InstanceWriteReport extends InstanceReport {
@@ -44,27 +65,50 @@ export interface InstanceService {
    * Registers an instance or states the whole of it anew, once its document was rendered and looked at.
    * @throws invalid with findings when the machine would not boot as meant
    */
-  put(name: string, spec: InstanceSpec, options: InstanceWriteOptions): Promise<InstanceWriteReport>;
+  put(
+    name: string,
+    spec: InstanceSpec,
+    options: InstanceWriteOptions & { secrets?: SecretChanges | undefined },
+  ): Promise<InstanceWriteReport>;
   /** All or nothing. */
-  putAll(list: readonly { name: string; spec: InstanceSpec }[], options: { dryRun?: boolean }): Promise<InstanceWriteReport[]>;
+  putAll(list: readonly InstanceStatement[], options: { dryRun?: boolean }): Promise<InstanceWriteReport[]>;
   /** Changes what `change` makes of the present spec. @throws not_found `unknown_instance` */
   patch(
     name: string,
-    change: (spec: InstanceSpec) => InstanceSpec,
+    change: (spec: InstanceSpec) => { spec: InstanceSpec; secrets?: SecretChanges | undefined },
     options: InstanceWriteOptions,
   ): Promise<InstanceWriteReport>;
+  /** Sets, or (undefined) removes, one of the vars. @throws not_found `unknown_var` */
+  putVar(name: string, key: string, value: Json | undefined, options: InstanceWriteOptions): Promise<InstanceWriteReport>;
+  /**
+   * Changes secrets and nothing else. `expect`: the version the caller saw. @returns findings
+   * @throws precondition_failed `etag_mismatch`; invalid with findings
+   */
+  putSecrets(name: string, changes: SecretChanges, expect: number, dryRun: boolean): Promise<Finding[]>;
   get(name: string): Promise<InstanceReport>;
   list(page: Page<string>, filter: InstanceFilter): Promise<Instance[]>;
   delete(name: string, options: InstanceWriteOptions): Promise<void>;
   stub(name: string, form: StubForm): Promise<Stub & { findings: Finding[] }>;
-  /** The exact bytes it would get now. Not a delivery. */
-  userData(name: string): Promise<Document>;
+  /**
+   * The exact bytes it would get now. Not a delivery.
+   * @throws forbidden `reveal_needed` when secrets are in it and `reveal` is not said
+   */
+  userData(name: string, reveal: boolean): Promise<{ document: Document; revealed: boolean }>;
+  /** The document as a person reads it, with `‹secret:name›` in the secrets' places. */
+  preview(name: string): Promise<Document>;
+  /** What cloud-init will make of its document, secrets left out. */
+  explain(name: string): Promise<Explanation>;
+  /**
+   * What changed between two of its documents, part by part, secrets left out. Each is a delivery's id, or null for now.
+   * @throws not_found `unknown_delivery`; conflict `delivery_forgotten` when what it was rendered from is not kept any more
+   */
+  diff(name: string, from: number | null, to: number | null): Promise<string>;
   /** Entity tag, or null where there is none. For conditions that are decided before a body is read. */
   etag(name: string): Promise<string | null>;
 }
 
-/** How many documents are looked at before boot fetches get their turn. */
-const SLICE = 20;
+/** So many instances' secrets are read at a time. */
+const PAGE = 100;
 const FIRST_GENERATIONS = { include: 0, seed: 0, report: 0 };
 /** How often a PATCH is computed anew because somebody else was quicker. */
 const ATTEMPTS = 20;
@@ -74,10 +118,12 @@ export function createInstanceService(deps: {
   documents: DocumentService;
   keys: KeyRing;
   publicUrl: string;
+  schemas: () => Promise<SchemaSet | null>;
+  slices: () => Pause;
   clock: () => number;
   freshId: () => string;
 }): InstanceService {
-  const { store, documents, keys, publicUrl, clock } = deps;
+  const { store, documents, keys, publicUrl, schemas, slices, clock } = deps;
   const loopback = isLoopback(publicUrl);
 
   async function living(name: string): Promise<Instance> {
@@ -106,15 +152,38 @@ export function createInstanceService(deps: {
     }
   }
 
-  async function report(instance: Instance): Promise<InstanceReport> {
-    const { document, findings } = await documents.inspect(instance);
-    const { bytes, digest, parts, revisions } = document;
-    return {
-      instance,
-      stub: stubOf(instance, 'include-once'),
-      document: { size: bytes.length, digest, parts, revisions },
-      findings: [...loopbackFindings(), ...findings],
-    };
+  /** What there is to say about each now. */
+  async function reportAll(instances: readonly Instance[]): Promise<InstanceReport[]> {
+    const reports: InstanceReport[] = [];
+    const scene: Scene = { meanings: new Map(), revisions: new Map(), secrets: new Map() };
+    const pause = slices();
+    for (let at = 0; at < instances.length; at += PAGE) {
+      const page = instances.slice(at, at + PAGE);
+      await documents.scene(page, {}, scene);
+      const secrets = await store.findSecrets(page.map(({ name }) => ({ kind: 'instance', name })));
+      for (const [index, instance] of page.entries()) {
+        await pause();
+        const { document, findings, schema } = await documents.inspect(instance, scene);
+        reports.push({
+          schema,
+          instance,
+          stub: stubOf(instance, 'include-once'),
+          document: document && {
+            size: document.bytes.length,
+            digest: document.digest,
+            parts: document.parts,
+            revisions: document.revisions,
+          },
+          secrets: (secrets[index] ?? []).map(({ sealed: _, ...info }) => info),
+          findings: [...loopbackFindings(), ...findings, ...(await networkFindings(instance))],
+        });
+      }
+    }
+    return reports;
+  }
+
+  async function networkFindings({ networkConfig }: InstanceSpec): Promise<Finding[]> {
+    return networkConfig === null ? [] : inspectNetworkConfig(networkConfig, await schemas());
   }
 
   function loopbackFindings(): Finding[] {
@@ -129,34 +198,100 @@ export function createInstanceService(deps: {
     ];
   }
 
-  /** Looks at everything first, then writes all of it or nothing. */
+  /** Looks at everything first, then writes all of it or nothing; what was not looked at is not written. */
   async function write(
-    list: readonly { name: string; spec: InstanceSpec; expect?: number | null | undefined }[],
+    list: readonly (InstanceStatement & { expect?: number | null | undefined })[],
     dryRun: boolean,
   ): Promise<InstanceWriteReport[]> {
-    const writes: InstanceWrite[] = [];
-    for (const [index, { name, spec, expect }] of list.entries()) {
-      if (index % SLICE === SLICE - 1) await scheduler.yield();
-      checkSpec(spec);
-      const freshId = deps.freshId();
-      const { findings } = await documents.inspect({ ...spec, id: freshId, name, generations: FIRST_GENERATIONS });
-      refuseErrors(findings, name);
-      writes.push({ name, spec, freshId, expect });
+    for (let attempt = 1; ; attempt++) {
+      const scene: Scene = { meanings: new Map(), revisions: new Map(), secrets: new Map() };
+      const writes: InstanceWrite[] = [];
+      const pause = slices();
+      for (let at = 0; at < list.length; at += PAGE) {
+        const page = list.slice(at, at + PAGE).map(({ name, spec, expect, secrets }) => {
+          checkSpec(spec);
+          return { owner: { ...spec, id: deps.freshId(), name, generations: FIRST_GENERATIONS }, spec, expect, secrets };
+        });
+        await documents.scene(
+          page.map(({ owner }) => owner),
+          {},
+          scene,
+        );
+        for (const { owner, spec, expect, secrets } of page) {
+          await pause();
+          const changes = await freshSecrets(owner.name, secrets);
+          const whatIf = { secrets: { owner: { kind: 'instance' as const, name: owner.name }, changes } };
+          const { findings } = await documents.inspect(owner, scene, whatIf);
+          refuseErrors([...findings, ...(await networkFindings(spec))], owner.name);
+          writes.push({ name: owner.name, spec, freshId: owner.id, expect, secrets: seal(owner.name, changes) });
+        }
+      }
+      try {
+        const written = dryRun
+          ? await foresee(writes)
+          : await store.putInstances(writes, { at: clock(), sight: sightOf(scene) });
+        const reports = await reportAll(written.map(({ instance }) => instance));
+        return reports.map((report, index) => {
+          const { created, changed } = written[index] as { created: boolean; changed: boolean };
+          return { ...report, stub: dryRun && created ? null : report.stub, created, changed };
+        });
+      } catch (error) {
+        if (attempt >= ATTEMPTS || !(error instanceof BootbundleError) || error.code !== 'changed_meanwhile') throw error;
+      }
     }
-    const written = dryRun ? await foresee(writes) : await store.putInstances(writes, clock());
-    const reports: InstanceWriteReport[] = [];
-    for (const [index, { instance, created, changed }] of written.entries()) {
-      if (index % SLICE === SLICE - 1) await scheduler.yield();
-      const reported = await report(instance);
-      reports.push({ ...reported, stub: dryRun && created ? null : reported.stub, created, changed });
+  }
+
+  /** Those of the changes that change something. */
+  async function freshSecrets(name: string, changes: SecretChanges = new Map()): Promise<SecretChanges> {
+    if (changes.size === 0) return changes;
+    for (const [key, value] of changes) {
+      checkSecretName(key);
+      if (value) checkSecretValue(value);
     }
-    return reports;
+    const owner = { kind: 'instance' as const, name };
+    const [present = []] = await store.findSecrets([owner]);
+    return new Map(
+      [...changes].filter(([key, value]) => {
+        const before = present.find((secret) => secret.name === key);
+        if (!before || !value) return before !== undefined || value !== null;
+        return Buffer.compare(keys.openSecret(owner, key, before.sealed), value) !== 0;
+      }),
+    );
+  }
+
+  function seal(name: string, changes: SecretChanges) {
+    const owner = { kind: 'instance' as const, name };
+    return new Map([...changes].map(([key, value]) => [key, value && sealNew(keys, owner, key, value)]));
+  }
+
+  /** What a delivery was rendered for: the instance as it was then, at the revisions it got. */
+  async function ownerAt(instance: Instance, id: number | null): Promise<DocumentOwner> {
+    if (id === null) return instance;
+    const [delivery] = await store.listDeliveries(instance.name, { after: id + 1, limit: 1 });
+    if (delivery?.id !== id) throw notFound('unknown_delivery', 'the instance has no such delivery');
+    const { instanceVersion, revisions } = delivery;
+    const spec = instanceVersion === null ? null : await store.findSpec(instance.name, instanceVersion);
+    if (!spec)
+      throw conflict(
+        'delivery_forgotten',
+        'what the instance stated at that delivery is not kept: it has changed too often since',
+      );
+    return { ...instance, ...spec, bundles: revisions };
+  }
+
+  async function sideOf(instance: Instance, id: number | null): Promise<Side> {
+    const parts = await documents.read(await ownerAt(instance, id));
+    return {
+      label: id === null ? 'now' : `delivery:${id}`,
+      vars: {},
+      parts: new Map(parts.map(({ key, type, body }) => [key, { body, options: { type } }])),
+    };
   }
 
   /** What the write would come to. */
   async function foresee(writes: readonly InstanceWrite[]) {
     return Promise.all(
-      writes.map(async ({ name, spec, freshId }) => {
+      writes.map(async ({ name, spec, freshId, secrets }) => {
         const at = clock();
         const before = await store.findInstance(name);
         const alive = before !== null && before.retiredAt === null;
@@ -168,14 +303,21 @@ export function createInstanceService(deps: {
           updatedAt: at,
         };
         const base = before ?? { ...blank, firstDeliveryAt: null, lastDeliveryAt: null, deliveryCount: 0, reportsDropped: 0 };
-        const changed = !alive || canonicalJson(specOf(before) as unknown as Json) !== canonicalJson(spec as unknown as Json);
+        const changed =
+          !alive ||
+          (secrets?.size ?? 0) > 0 ||
+          canonicalJson(specOf(before) as unknown as Json) !== canonicalJson(spec as unknown as Json);
         const version = base.version + (changed ? 1 : 0);
         return { instance: { ...base, ...spec, name, version, retiredAt: null }, created: !alive, changed };
       }),
     );
   }
 
-  async function put(name: string, spec: InstanceSpec, { preconditions = {}, dryRun = false }: InstanceWriteOptions) {
+  async function put(
+    name: string,
+    spec: InstanceSpec,
+    { preconditions = {}, dryRun = false, secrets }: InstanceWriteOptions & { secrets?: SecretChanges | undefined },
+  ) {
     checkName('instance', name);
     const conditional = preconditions.ifMatch !== undefined || preconditions.ifNoneMatch !== undefined;
     let expect: number | null | undefined;
@@ -185,8 +327,26 @@ export function createInstanceService(deps: {
       checkPreconditions(alive ? instanceEtag(before) : null, preconditions);
       expect = alive ? before.version : null;
     }
-    const [written] = await write([{ name, spec, expect }], dryRun);
+    const [written] = await write([{ name, spec, secrets, expect }], dryRun);
     return written as InstanceWriteReport;
+  }
+
+  async function patch(
+    name: string,
+    change: (spec: InstanceSpec) => { spec: InstanceSpec; secrets?: SecretChanges | undefined },
+    { preconditions = {}, dryRun = false }: InstanceWriteOptions,
+  ) {
+    for (let attempt = 1; ; attempt++) {
+      const before = await living(name);
+      checkPreconditions(instanceEtag(before), preconditions);
+      try {
+        const [written] = await write([{ name, ...change(specOf(before)), expect: before.version }], dryRun);
+        return written as InstanceWriteReport;
+      } catch (error) {
+        const raced = error instanceof BootbundleError && error.code === 'etag_mismatch' && preconditions.ifMatch === undefined;
+        if (!raced || attempt >= ATTEMPTS) throw error;
+      }
+    }
   }
 
   return {
@@ -204,22 +364,21 @@ export function createInstanceService(deps: {
       return write(list, dryRun);
     },
 
-    async patch(name, change, { preconditions = {}, dryRun = false }) {
-      for (let attempt = 1; ; attempt++) {
-        const before = await living(name);
-        checkPreconditions(instanceEtag(before), preconditions);
-        try {
-          const [written] = await write([{ name, spec: change(specOf(before)), expect: before.version }], dryRun);
-          return written as InstanceWriteReport;
-        } catch (error) {
-          const raced =
-            error instanceof BootbundleError && error.code === 'etag_mismatch' && preconditions.ifMatch === undefined;
-          if (!raced || attempt >= ATTEMPTS) throw error;
-        }
-      }
+    patch,
+
+    putVar: (name, key, value, options) =>
+      patch(name, (spec) => ({ spec: { ...spec, vars: withVar(spec.vars, key, value) } }), options),
+
+    async putSecrets(name, secrets, expect, dryRun) {
+      const [written] = await write([{ name, spec: specOf(await living(name)), secrets, expect }], dryRun);
+      return (written as InstanceWriteReport).findings;
     },
 
-    get: async (name) => report(await living(name)),
+    async get(name) {
+      const [report] = await reportAll([await living(name)]);
+      return report as InstanceReport;
+    },
+
     list: (page, filter) => store.listInstances(page, filter),
 
     async delete(name, { preconditions = {}, dryRun = false }) {
@@ -232,7 +391,24 @@ export function createInstanceService(deps: {
 
     stub: async (name, form) => ({ ...stubOf(await living(name), form), findings: loopbackFindings() }),
 
-    userData: async (name) => documents.render(await living(name)),
+    async userData(name, reveal) {
+      const instance = await living(name);
+      const revealed = await documents.holdsSecrets(instance);
+      if (revealed && !reveal) throw forbidden('reveal_needed', 'secrets are in it: ask for …/preview, or say ?reveal=true');
+      return { document: await documents.render(instance), revealed };
+    },
+
+    preview: async (name) => documents.preview(await living(name), true),
+
+    async explain(name) {
+      const { bytes, parts } = await documents.preview(await living(name), false);
+      return explain(bytes, { origins: new Map(parts.map(({ filename, origin }) => [filename, origin])) });
+    },
+
+    async diff(name, from, to) {
+      const instance = await living(name);
+      return diffParts(await sideOf(instance, from), await sideOf(instance, to));
+    },
 
     async etag(name) {
       checkName('instance', name);

@@ -70,11 +70,10 @@ describe('curl', { skip: missing.length > 0 && `needs ${missing.join(', ')}`, co
     assert.equal((await curl(`${U}/bundles/b/parts/a.sh`)).body, SH);
   });
 
-  test('-T a.sh "…/parts/?template=true": templates come later, and say so', async () => {
-    assert.match(
-      refused(await curl('-T', 'a.sh', `${U}/bundles/b/parts/?template=true`), 422, 'template_unsupported'),
-      /not served yet/,
-    );
+  test('-T a.sh "…/parts/?template=true": a template', async () => {
+    const said = await curl('-T', 'a.sh', `${U}/bundles/templates/parts/?template=true`);
+    ok(said, 201);
+    assert.equal(said.json().template, true);
   });
 
   test('-T a.sh …/parts, without the slash, and a pipe without a name', async () => {
@@ -176,7 +175,7 @@ describe('curl', { skip: missing.length > 0 && `needs ${missing.join(', ')}`, co
     assert.deepEqual([config.merge, script.type], [MERGE, 'text/x-shellscript-per-boot']);
   });
 
-  test('-F instance=@x.yaml: a form that has the instance in a field; secrets come later, and are named', async () => {
+  test('-F instance=@x.yaml: a form that has the instance in a field, and its secrets in others', async () => {
     ok(await curl('-T', 'a.sh', `${U}/bundles/for-forms/parts/`), 201);
     writeFileSync(join(dir, 'form.yaml'), 'bundles: [for-forms]\n');
     const put = (...fields: string[]) => curl('-X', 'PUT', ...fields.flatMap((field) => ['-F', field]), `${U}/instances/form`);
@@ -186,13 +185,26 @@ describe('curl', { skip: missing.length > 0 && `needs ${missing.join(', ')}`, co
       ok(again, 200);
       assert.deepEqual([again.json().changed, again.json().bundles], [false, ['for-forms']], field);
     }
-    assert.match(refused(await put('instance=@form.yaml', 'secrets.token=<a.sh'), 400, 'unknown_field'), /"secrets\.token"/);
+    writeFileSync(join(dir, 'tls.key'), 'a key\n');
+    const withSecrets = await put('instance=@form.yaml', 'secrets.tls=@tls.key', 'secrets.token=<a.sh', 'secrets.word=plain');
+    ok(withSecrets, 200);
+    assert.deepEqual(
+      withSecrets
+        .json()
+        .status.secrets.map(({ name, bytes, endsWithNewline }: Record<string, unknown>) => [name, bytes, endsWithNewline]),
+      [
+        ['tls', 6, true],
+        ['token', SH.length, true],
+        ['word', 5, false],
+      ],
+    );
+    assert.match(refused(await put('instance=@form.yaml', 'secret.token=<a.sh'), 400, 'unknown_field'), /"secret\.token"/);
     refused(await put('instance=@form.yaml', 'instance=@form.yaml'), 400, 'bad_form');
     refused(await put('instance=bundles: ['), 400, 'bad_yaml');
     refused(await put('instance='), 400, 'empty_body');
     const cut = ['-H', 'Content-Type: multipart/form-data; boundary=x', '--data-binary', '--x\r\n'];
     refused(await curl('-X', 'PUT', ...cut, `${U}/instances/form`), 400, 'bad_form');
-    assert.equal((await curl(`${U}/instances/form`)).json().status.version, 1);
+    assert.equal((await curl(`${U}/instances/form`)).json().status.version, 2);
   });
 
   test('git archive HEAD:folder | curl -T -: one revision; a folder in it is refused by name', async () => {

@@ -10,7 +10,9 @@ import { Machine, PYTHON } from './machine.ts';
 const POD =
   '#kube-pod\napiVersion: v1\nkind: Pod\nmetadata: {name: SUITE}\n# Grüße ✓\nspec:\n  containers: [{name: db, image: mysql}]\n';
 const OLD = '#kube-pod\nid: dbserver\nkind: Pod\napiVersion: v1beta1\n';
-const WRONG = 'apiVersion: v1\nkind: Pod\nmetadata: {name: wrong}\nspec: {containrs: []}\n';
+/** What only the API server can tell: it computes priorities itself. */
+const PRIORITY = 'priority: 5';
+const WRONG = `apiVersion: v1\nkind: Pod\nmetadata: {name: wrong}\nspec:\n  ${PRIORITY}\n  containers: [{name: db, image: mysql}]\n`;
 
 /** The running server, a real cloud-init's four stages, then the applier it installed in that root against a real API server. */
 describe('from the stub to the pod and back to the timeline', { skip: skipWithoutRig() || skipWithoutKube() }, () => {
@@ -98,7 +100,7 @@ describe('from the stub to the pod and back to the timeline', { skip: skipWithou
         ],
       );
       const text = await server.call('GET', `/instances/${suite}/timeline?format=text`);
-      assert.match(text, /manifest 07-wrong\.yaml: failed by kubectl v1\S+, 1 attempt\n {4}.*unknown field "containrs"/);
+      assert.match(text, /manifest 07-wrong\.yaml: failed by kubectl v1\S+, 1 attempt\n {4}.*integer value of priority/);
       t.diagnostic(text);
     });
 
@@ -124,7 +126,10 @@ describe('from the stub to the pod and back to the timeline', { skip: skipWithou
       return { timeline: timeline.replaceAll(join(out, 'upper'), ''), pods: got.stdout };
     };
     const worked = await run('my-k3s-server', manifest);
-    const failed = await run('my-other-server', manifest.replace('containers:', 'containrs:'));
+    const failed = await run(
+      'my-other-server',
+      manifest.replace('name: dbserver', 'name: other').replace('containers:', `${PRIORITY}\n  containers:`),
+    );
     t.diagnostic([worked.timeline, failed.timeline, worked.pods].join('\n'));
     // Times, sizes, digests, versions and ages are of one run.
     const plain = (text: string) =>

@@ -46,12 +46,28 @@ const apiPath = fc
       '/bundles/$/parts/$',
       '/bundles/$/revisions',
       '/bundles/$/revisions/$',
+      '/bundles/$/revisions/$/restore',
+      '/bundles/$/revisions/$/content',
+      '/bundles/$/diff',
       '/bundles/$/tags',
       '/bundles/$/tags/$',
       '/instances',
       '/instances/$',
       '/instances/$/stub',
       '/instances/$/user-data',
+      '/instances/$/preview',
+      '/instances/$/explain',
+      '/instances/$/diff',
+      '/$/$/secrets',
+      '/bundles/$/secrets/$',
+      '/instances/$/secrets/$',
+      '/bundles/$/secrets/$/generate',
+      '/instances/$/secrets/$/generate',
+      '/$/$/vars/',
+      '/bundles/$/vars/$',
+      '/instances/$/vars/$',
+      '/lint',
+      '/lint/$',
       '/instances/$/deliveries',
       '/$',
       '/$/$',
@@ -76,6 +92,14 @@ const query = fc
         'instanceId',
         'retired',
         'form',
+        'message',
+        'accept',
+        'force',
+        'reveal',
+        'from',
+        'to',
+        'bytes',
+        'filename',
         'nope',
         '__proto__',
       ),
@@ -91,6 +115,10 @@ const query = fc
           'auto',
           'text/x-shellscript',
           'base64',
+          'now',
+          'delivery:1',
+          'vm,db',
+          '16',
           '0',
           '99999999999999999999',
           'web=1',
@@ -135,6 +163,7 @@ const spec = fc.record(
       fc.jsonValue(),
     ),
     vars: fc.jsonValue(),
+    secrets: fc.oneof(fc.dictionary(nasty, fc.option(fc.string())), fc.jsonValue()),
     labels: fc.oneof(fc.dictionary(nasty, fc.string()), fc.jsonValue()),
     metaData: fc.oneof(fc.dictionary(fc.constantFrom('instance-id', 'local-hostname', 'x'), fc.jsonValue()), fc.jsonValue()),
     vendorData: fc.oneof(fc.string(), fc.constant('\0'), fc.jsonValue()),
@@ -159,12 +188,15 @@ const payload = fc.oneof(
   fc.constantFrom(
     '#!/bin/sh\n',
     '#cloud-config\nhostname: a\n',
+    '#cloud-config\nhostname: {{ vars.x }}{{ secrets.x }}\n',
+    '{% for a in (1..9) %}{{ a }}',
     '',
     '{',
     '[]',
     'null',
     'apiVersion: v1\nkind: Pod\n',
     '--x\r\n\r\n--x--',
+    '--x\r\nContent-Disposition: form-data; name="secrets.x"\r\n\r\ny\r\n--x\r\nContent-Disposition: form-data; name="instance"\r\n\r\nbundles: [web]\r\n--x--\r\n',
     '\ufeff',
   ),
   spec.map((value) => JSON.stringify(value)),
@@ -181,6 +213,8 @@ test('no call of an operator’s is our fault, and a refused one changes nothing
   const test = await buildTestApp(t);
   await test.register('vm', { 'web/a.sh': '#!/bin/sh\n', 'db/b.sh': '#!/bin/sh\n' });
   await test.api('PUT', '/bundles/web/tags/stable', { revision: 1 });
+  for (const owner of ['/bundles/web', '/instances/vm'])
+    for (const kind of ['secrets', 'vars']) await test.api('PUT', `${owner}/${kind}/web`, 'x');
   const call = fc.record(
     { method, url: fc.tuple(apiPath, query).map(([path, text]) => path + text), headers, payload },
     { requiredKeys: ['method', 'url', 'headers'] },
@@ -204,7 +238,7 @@ test('no call of an operator’s is our fault, and a refused one changes nothing
       if (['GET', 'HEAD', 'OPTIONS'].includes(one.method)) assert.equal(after, before, 'a reading call changed something');
       before = after;
     }),
-    { numRuns: 400 },
+    { numRuns: 600 },
   );
 });
 

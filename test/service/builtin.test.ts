@@ -6,7 +6,9 @@ import { handlerTypes } from '../../src/inspect/part-handler.ts';
 import { ensureBuiltIns } from '../../src/service/builtin.ts';
 import { createBundleService } from '../../src/service/bundles.ts';
 import { createDocumentService } from '../../src/service/documents.ts';
+import { createGate } from '../../src/service/gate.ts';
 import { createKeyRing } from '../../src/service/keys.ts';
+import { createSlices } from '../../src/service/slices.ts';
 import { openStore } from '../../src/store/open.ts';
 
 const ACTOR = { name: 'admin', role: 'admin' } as const;
@@ -14,10 +16,13 @@ const ACTOR = { name: 'admin', role: 'admin' } as const;
 async function bench(t: TestContext) {
   const store = await openStore({ file: ':memory:' });
   t.after(() => store.close());
-  const documents = createDocumentService({ store, keys: createKeyRing([Buffer.alloc(32)]), publicUrl: 'http://192.0.2.10' });
+  const schemas = async () => null;
+  const keys = createKeyRing([Buffer.alloc(32)]);
+  const documents = createDocumentService({ store, keys, publicUrl: 'http://192.0.2.10', schemas });
+  const gate = createGate({ store, documents, slices: createSlices(() => false) });
   return {
     store,
-    bundles: createBundleService({ store, documents, clock: () => 2 }),
+    bundles: createBundleService({ store, documents, gate, schemas, clock: () => 2 }),
     ensure: () => ensureBuiltIns(store, () => 1),
   };
 }
@@ -64,6 +69,7 @@ test('an upgrade adds a revision', async (t) => {
     bodies: new Map(),
     at: 1,
     author: BUILT_IN_AUTHOR,
+    message: null,
   });
   await ensure();
   const now = (await bundles.get('kube')).latest;

@@ -33,7 +33,7 @@ async function bench(
 ): Promise<Bench> {
   const store = await openStore({ file: ':memory:' });
   t.after(() => store.close());
-  await store.putInstances([{ name: 'node-1', spec: { ...SPEC, ...spec }, freshId: ID, expect: undefined }], 1);
+  await store.putInstances([{ name: 'node-1', spec: { ...SPEC, ...spec }, freshId: ID, expect: undefined }], { at: 1 });
   const batches: (readonly NewDelivery[])[] = [];
   const between = { ...store, ...around(store) };
   const watched: Store = {
@@ -46,7 +46,7 @@ async function bench(
   const trouble: string[] = [];
   const deliveries = createDeliveryService({
     store: watched,
-    documents: createDocumentService({ store: watched, keys, publicUrl: 'http://192.0.2.10:8080' }),
+    documents: createDocumentService({ store: watched, keys, publicUrl: 'http://192.0.2.10:8080', schemas: async () => null }),
     keys,
     clock: () => 1000,
     onTrouble: (_, what) => trouble.push(what),
@@ -100,6 +100,7 @@ test('a fetch answers only after its row is on disk', async (t) => {
     bytes: bytes.length,
     ...FETCHER,
     revisions: [],
+    instanceVersion: 1,
     counted: true,
     outcome: 'delivered',
   });
@@ -294,7 +295,7 @@ test('a capability that is made up, for another purpose, of an old generation or
   await store.retireInstance('node-1', { expect: undefined, at: 2 });
   await open('include', CAPABILITY);
   await open('seed', SEED);
-  await store.putInstances([{ name: 'node-1', spec: SPEC, freshId: 'aaaaaaaaaaaaaaaa', expect: undefined }], 3);
+  await store.putInstances([{ name: 'node-1', spec: SPEC, freshId: 'aaaaaaaaaaaaaaaa', expect: undefined }], { at: 3 });
   await open('include', CAPABILITY);
   assert.deepEqual(batches, []);
 });

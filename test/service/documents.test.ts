@@ -10,15 +10,23 @@ import { parseMime } from '../../src/inspect/mime.ts';
 import { GIVEN_RULE, REVERSE_RULE } from '../../src/render/document.ts';
 import { createBundleService } from '../../src/service/bundles.ts';
 import { createDocumentService, type DocumentService } from '../../src/service/documents.ts';
+import { createGate } from '../../src/service/gate.ts';
 import { createKeyRing } from '../../src/service/keys.ts';
+import { createSlices } from '../../src/service/slices.ts';
 import { openStore } from '../../src/store/open.ts';
 
 const URL_SPACE = 'http://192.0.2.10:8080';
 const KEYS = createKeyRing([Buffer.alloc(32, 1)]);
-const MACHINE = { id: '0123456789abcdef', name: 'node-1', generations: { include: 0, seed: 0, report: 0 }, vars: {} };
+const MACHINE = {
+  id: '0123456789abcdef',
+  name: 'node-1',
+  generations: { include: 0, seed: 0, report: 0 },
+  vars: {},
+  labels: {},
+};
 const HANDLER = (types: string) =>
   `#part-handler\ndef list_types():\n    return ${types}\ndef handle_part(d, c, f, p):\n    pass\n`;
-const POD = 'apiVersion: v1\nkind: Pod\n';
+const POD = 'apiVersion: v1\nkind: Pod\nmetadata: {name: x}\nspec:\n  containers: [{name: x, image: x}]\n';
 
 interface Bench {
   store: Store;
@@ -32,8 +40,10 @@ interface Bench {
 async function bench(t: TestContext, around: (store: Store) => Partial<Store> = () => ({})): Promise<Bench> {
   const store = await openStore({ file: ':memory:' });
   t.after(() => store.close());
-  const documents = createDocumentService({ store: { ...store, ...around(store) }, keys: KEYS, publicUrl: URL_SPACE });
-  const bundles = createBundleService({ store, documents, clock: () => 1 });
+  const schemas = async () => null;
+  const documents = createDocumentService({ store: { ...store, ...around(store) }, keys: KEYS, publicUrl: URL_SPACE, schemas });
+  const gate = createGate({ store, documents, slices: createSlices(() => false) });
+  const bundles = createBundleService({ store, documents, gate, schemas, clock: () => 1 });
   const machine = (references: string[]) => ({ ...MACHINE, bundles: references });
   return {
     store,
@@ -45,7 +55,10 @@ async function bench(t: TestContext, around: (store: Store) => Partial<Store> = 
       const written = await bundles.put(bundle, { parts: uploads }, { actor: { name: 'admin', role: 'admin' } });
       return written.bundle.latest.number;
     },
-    inspect: (...references) => documents.inspect(machine(references)),
+    async inspect(...references) {
+      const instance = machine(references);
+      return documents.inspect(instance, await documents.scene([instance]));
+    },
     render: (...references) => documents.render(machine(references)),
   };
 }
@@ -63,7 +76,7 @@ test('a document is rendered from the bundles in their order, and says from whic
   await put('b', { 'one.sh': '#!/bin/sh\n' });
   await put('b', { 'one.sh': '#!/bin/sh\ntrue\n' });
   await put('a', { 'two.sh': '#!/bin/sh\n' });
-  await store.putTag('b', 'stable', 1, 1);
+  await store.putTag('b', 'stable', 1, { at: 1 });
   const document = await render('b', 'a');
   assert.deepEqual(document.revisions, ['b@2', 'a@1']);
   assert.deepEqual(
@@ -94,7 +107,7 @@ test('what is cached gives the same bytes as what is not, and reads no body agai
   assert.deepEqual(await render('a'), first);
   assert.deepEqual((await inspect('a')).document, first);
   assert.equal(bodies, 2);
-  const fresh = createDocumentService({ store, keys: KEYS, publicUrl: URL_SPACE });
+  const fresh = createDocumentService({ store, keys: KEYS, publicUrl: URL_SPACE, schemas: async () => null });
   assert.deepEqual(await fresh.render({ ...MACHINE, bundles: ['a'] }), first);
 });
 
@@ -118,17 +131,17 @@ test('a change of the bundle, and a moved tag, are seen by the next fetch', asyn
   const before = await render('a');
   await put('a', { 'a.sh': '#!/bin/sh\ntrue\n' });
   assert.notEqual((await render('a')).digest, before.digest);
-  await store.putTag('a', 'stable', 1, 1);
+  await store.putTag('a', 'stable', 1, { at: 1 });
   assert.equal((await render('a@stable')).digest, before.digest);
-  await store.putTag('a', 'stable', 2, 1);
+  await store.putTag('a', 'stable', 2, { at: 1 });
   assert.notEqual((await render('a@stable')).digest, before.digest);
 });
 
 test('no bundles make a document without parts and without findings', async (t) => {
   const { inspect } = await bench(t);
   const { document, findings } = await inspect();
-  assert.deepEqual([document.parts, document.revisions, findings], [[], [], []]);
-  assert.deepEqual(parseMime(document.bytes).children, []);
+  assert.deepEqual([document?.parts, document?.revisions, findings], [[], [], []]);
+  assert.deepEqual(parseMime(document?.bytes ?? Buffer.alloc(0)).children, []);
 });
 
 test('a reference that means nothing is refused and named', async (t) => {
@@ -136,12 +149,13 @@ test('a reference that means nothing is refused and named', async (t) => {
   await put('a', { 'a.sh': '#!/bin/sh\n' });
   await put('gone', { 'a.sh': '#!/bin/sh\n' });
   await store.retireBundle('gone', { base: 1, at: 2 });
-  for (const reference of ['nix', 'a@stable', 'a@2', 'gone', 'gone@1'])
-    for (const look of [render, inspect])
-      await assert.rejects(
-        look('a', reference),
-        refused('invalid', 'unknown_bundle', new RegExp(`^${reference} does not exist`)),
-      );
+  for (const reference of ['nix', 'a@stable', 'a@2', 'gone', 'gone@1']) {
+    const says = new RegExp(`^${reference} does not exist`);
+    await assert.rejects(render('a', reference), refused('invalid', 'unknown_bundle', says));
+    const { document, findings } = await inspect('a', reference);
+    assert.deepEqual([document, findings.map(({ severity, code }) => [severity, code])], [null, [['error', 'unknown_bundle']]]);
+    assert.match(findings[0]?.message ?? '', says);
+  }
   await assert.rejects(render('a', '../x'), refused('invalid', 'bad_reference', /NAME@TAG/));
 });
 
@@ -190,7 +204,8 @@ test('a document past what is served is refused before anything is put together,
   const tooLarge = refused('invalid', 'document_too_large', /67108864.*16777216/);
   await assert.rejects(render(...bundles), tooLarge);
   assert.equal(bodies, 5 * 3);
-  await assert.rejects(inspect(...bundles), tooLarge);
+  const { document, findings } = await inspect(...bundles);
+  assert.deepEqual([document, codes(findings)], [null, [['error', 'document_too_large', undefined]]]);
   assert.ok((await render(...bundles.slice(0, 4))).bytes.length > LIMITS.documentBytes);
 });
 
@@ -199,7 +214,7 @@ test('a document past the limit is an error finding, not an exception', async (t
   for (const bundle of ['big1', 'big2']) await put(bundle, big(2));
   await put('handler', { 'h.py': HANDLER('["application/x-any"]') });
   const { document, findings } = await inspect('big1', 'big2', 'handler');
-  assert.ok(document.bytes.length > LIMITS.documentBytes);
+  assert.ok(document && document.bytes.length > LIMITS.documentBytes);
   assert.deepEqual((await render('big1', 'big2', 'handler')).bytes, document.bytes, 'grown since, it is served all the same');
   assert.deepEqual(codes(findings), [['error', 'document_too_large', undefined]]);
   assert.throws(() => refuseErrors(findings, 'node-1'), refused('invalid', 'document_too_large', /^node-1: .*16777216/));
@@ -270,7 +285,7 @@ test('which parts are cloud-configs, and whether they state a rule, is read from
     ],
     [
       'b.yaml',
-      '#cloud-config-archive\n- x\n',
+      '#cloud-config-archive\n- "#!/bin/sh"\n',
       [
         ['01-a.yaml', null],
         ['02-b.yaml', null],
@@ -376,9 +391,11 @@ test('vars.kube is looked at where the bundle kube is to heed it', async (t) => 
   const { put, store } = await bench(t);
   await put('kube', { 'h.py': HANDLER('["text/x-kube-pod"]') });
   await put('own', { 'h.py': HANDLER('["text/x-kube-pod"]') });
-  const documents = createDocumentService({ store, keys: KEYS, publicUrl: URL_SPACE });
-  const look = async (bundle: string) =>
-    codes((await documents.inspect({ ...MACHINE, bundles: [bundle], vars: { kube: { master: 'x' } } })).findings);
+  const documents = createDocumentService({ store, keys: KEYS, publicUrl: URL_SPACE, schemas: async () => null });
+  const look = async (bundle: string) => {
+    const instance = { ...MACHINE, bundles: [bundle], vars: { kube: { master: 'x' } } };
+    return codes((await documents.inspect(instance, await documents.scene([instance]))).findings);
+  };
   assert.deepEqual(await look('kube'), [['warning', 'kube_vars', undefined]]);
   assert.deepEqual(await look('own'), []);
 });

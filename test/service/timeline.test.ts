@@ -30,7 +30,7 @@ async function bench(t: TestContext) {
   let now = 0;
   const timeline = createTimelineService({ store, keys, clock: () => now });
   const put = (at: number, labels: Record<string, string> = {}) =>
-    store.putInstances([{ name: 'vm', spec: { ...SPEC, labels }, freshId: ID, expect: undefined }], at);
+    store.putInstances([{ name: 'vm', spec: { ...SPEC, labels }, freshId: ID, expect: undefined }], { at });
   const fetch = (at: number) =>
     store.recordDeliveries([
       {
@@ -42,6 +42,7 @@ async function bench(t: TestContext) {
         address: '192.0.2.1',
         userAgent: '',
         revisions: [],
+        instanceVersion: 1,
         outcome: 'delivered',
       },
     ]);

@@ -8,8 +8,9 @@ import type { BundleUpload, PartUpload } from '../../domain/upload.ts';
 import { type MimeEntity, parseMime } from '../../inspect/mime.ts';
 import { matchPrefix } from '../../inspect/sniff.ts';
 import { isSaidType } from '../../inspect/types.ts';
-import { parseJson, parseYaml } from '../document.ts';
+import { parseJson, parseYaml, quoted } from '../document.ts';
 import {
+  BundleDocument,
   type BundleOptions,
   checkBundleDocument,
   checkVars,
@@ -17,16 +18,28 @@ import {
   type PartOptions,
   parseBundleOptions,
   partOptions,
-  quoted,
   stated,
 } from './bundle-options.ts';
 
-export { BundleDocument, formatBundleOptions } from './bundle-options.ts';
+export { formatBundleOptions } from './bundle-options.ts';
 
 const TAR_TYPES = new Set(['application/x-tar', 'application/tar']);
 const YAML_TYPES = new Set(['application/yaml', 'application/x-yaml', 'text/yaml', 'text/x-yaml']);
 /** What curl says by itself or does not say at all: the body then tells. */
 const NOT_SAID = new Set(['', 'application/x-www-form-urlencoded']);
+
+export const BINARY = { type: 'string', format: 'binary' };
+
+/** What a whole bundle may be sent as; for the OpenAPI document, since the body arrives as bytes. */
+export const WHOLE_BUNDLE = {
+  'application/json': { schema: BundleDocument },
+  'application/yaml': { schema: BundleDocument },
+  'application/x-tar': {
+    schema: { ...BINARY, description: 'Files, and options in bundle.yaml: git archive HEAD:bundles/web' },
+  },
+  'multipart/form-data': { schema: { type: 'object', additionalProperties: BINARY, description: 'One file field per part' } },
+  'multipart/mixed': { schema: { ...BINARY, description: 'A MIME archive made by another tool; order: given' } },
+};
 
 /**
  * Reads the body of a PUT or POST of a bundle, whatever form it came in.
@@ -38,18 +51,37 @@ const NOT_SAID = new Set(['', 'application/x-www-form-urlencoded']);
 export async function readBundleUpload(contentType: string | undefined, body: Uint8Array): Promise<BundleUpload> {
   if (isGzip(body))
     throw unsupported('gzip_body', 'the body is compressed: send it as it is, `gunzip -c FILE | curl -T - …` (no -z for tar)');
+  switch (bundleForm(contentType, body)) {
+    case 'tar':
+      return readTar(body);
+    case 'form':
+      return readForm(contentType ?? '', body);
+    case 'mime':
+      return readMime(contentType ?? '', body);
+    case 'json':
+      return readDocument(parseJson(body, 'the body'));
+    case 'yaml':
+      return readDocument(parseYaml(body, 'the body'));
+    case null:
+      throw unsupported(
+        'bad_content_type',
+        'a whole bundle is taken as application/x-tar, multipart/form-data, application/json, application/yaml or multipart/mixed: ' +
+          'say which with -H "Content-Type: …"; a single file goes to /bundles/NAME/parts/FILE',
+      );
+  }
+}
+
+/** As what a body holds a bundle; null: it is something else, such as a single file. */
+export function bundleForm(
+  contentType: string | undefined,
+  body: Uint8Array,
+): 'tar' | 'form' | 'mime' | 'json' | 'yaml' | null {
   const type = (contentType ?? '').split(';', 1)[0]?.trim().toLowerCase() ?? '';
-  if (TAR_TYPES.has(type)) return readTar(body);
-  if (type === 'multipart/form-data') return readForm(contentType ?? '', body);
-  if (type.startsWith('multipart/')) return readMime(contentType ?? '', body);
-  if (type === 'application/json' || (NOT_SAID.has(type) && startsLikeJson(body)))
-    return readDocument(parseJson(body, 'the body'));
-  if (YAML_TYPES.has(type)) return readDocument(parseYaml(body, 'the body'));
-  throw unsupported(
-    'bad_content_type',
-    'a whole bundle is taken as application/x-tar, multipart/form-data, application/json, application/yaml or multipart/mixed: ' +
-      'say which with -H "Content-Type: …"; a single file goes to /bundles/NAME/parts/FILE',
-  );
+  if (TAR_TYPES.has(type)) return 'tar';
+  if (type === 'multipart/form-data') return 'form';
+  if (type.startsWith('multipart/')) return 'mime';
+  if (type === 'application/json' || (NOT_SAID.has(type) && startsLikeJson(body))) return 'json';
+  return YAML_TYPES.has(type) ? 'yaml' : null;
 }
 
 /**

@@ -5,7 +5,7 @@ import type { PartOrder, RevisionContent } from '../../domain/bundle.ts';
 import { invalid, malformed } from '../../domain/errors.ts';
 import type { JsonObject } from '../../domain/json.ts';
 import { BUNDLE_OPTIONS_FILE } from '../../domain/names.ts';
-import { parseYaml } from '../document.ts';
+import { parseYaml, quoted } from '../document.ts';
 
 const Order = Type.Union([Type.Literal('name'), Type.Literal('given')], {
   description: '`name`: parts go by file name, bytewise. `given`: in the order in which they are listed.',
@@ -50,7 +50,10 @@ export const BundleDocument = Type.Object(
     updatedAt: answered(),
     retiredAt: answered(),
     author: answered(),
+    message: answered(),
+    purgedAt: answered(),
     findings: answered(),
+    schema: answered(),
   },
   {
     additionalProperties: false,
@@ -93,11 +96,6 @@ export interface BundleOptions {
   parts: Map<string, PartOptions>;
   /** Whether `parts` was a list, so that its order means something. */
   listed: boolean;
-}
-
-/** A name as an error message quotes it: one line of bounded length. */
-export function quoted(name: string): string {
-  return JSON.stringify(name.length > 120 ? `${name.slice(0, 120)}…` : name);
 }
 
 /**

@@ -1,9 +1,10 @@
 import { Type } from '@fastify/type-provider-typebox';
-import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { FastifyReply } from 'fastify';
 import type { Part, Revision } from '../../domain/bundle.ts';
-import type { BundleWritten, WriteOptions } from '../../service/bundles.ts';
+import type { BundleWritten } from '../../service/bundles.ts';
 import { FileName, Findings, FreeObject, Name, Nullable, PathName, Sha256 } from '../schemas.ts';
-import { preconditionsOf, sendEtag } from './conditions.ts';
+import { sendEtag } from './conditions.ts';
+import { logConsent, type PublicationQuery } from './consent.ts';
 import { sendColumns } from './text.ts';
 
 /** How bundles, their parts and revisions are shown; shared by the routes of all three. */
@@ -11,6 +12,13 @@ import { sendColumns } from './text.ts';
 export const BuiltIn = Type.Boolean({
   description: 'The product’s own, which an upgrade may change; false once an operator changed it',
 });
+
+export const SchemaName = Nullable(
+  Type.String({
+    description: 'The cloud-init schema that judged its cloud-configs; null: none did',
+    examples: ['cloud-init 25.1.4 (installed)'],
+  }),
+);
 
 export const PartView = Type.Object(
   {
@@ -40,16 +48,12 @@ export const BundleWrittenView = Type.Object(
     tags: Type.Record(Type.String(), Type.Integer()),
     changed: Type.Boolean({ description: 'false: it was so already, no revision was made' }),
     findings: Findings,
+    schema: SchemaName,
   },
   { $id: 'BundleWritten' },
 );
 
 export const BundleParams = Type.Object({ bundle: PathName('bundle') });
-export const BINARY = { type: 'string', format: 'binary' };
-
-export function writeOptions(request: FastifyRequest, { dryRun = false }: { dryRun?: boolean }): WriteOptions {
-  return { actor: request.actor, preconditions: preconditionsOf(request), dryRun };
-}
 
 export function viewPart({ filename, type, typeSaid, size, sha256, merge, template }: Part) {
   return { filename, type, typeSaid, size, sha256, merge, template };
@@ -69,10 +73,11 @@ export function sendParts(reply: FastifyReply, parts: readonly Part[]): FastifyR
 
 export function sendBundle(
   reply: FastifyReply,
-  { bundle, created, changed, findings }: BundleWritten,
-  { dryRun = false }: { dryRun?: boolean },
+  { bundle, created, changed, findings, schema }: BundleWritten,
+  query: PublicationQuery,
 ): FastifyReply {
+  logConsent(reply.request, findings, query);
   sendEtag(reply, bundle.latest.digest);
-  if (created && !dryRun) reply.code(201).header('location', `/api/v1/bundles/${bundle.name}`);
-  return reply.send({ name: bundle.name, ...viewContent(bundle.latest), tags: bundle.tags, changed, findings });
+  if (created && !query.dryRun) reply.code(201).header('location', `/api/v1/bundles/${bundle.name}`);
+  return reply.send({ name: bundle.name, ...viewContent(bundle.latest), tags: bundle.tags, changed, findings, schema });
 }

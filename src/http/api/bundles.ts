@@ -2,6 +2,7 @@ import { type FastifyPluginAsyncTypebox, type Static, Type } from '@fastify/type
 import { isBuiltIn } from '../../domain/bundle.ts';
 import { LIMITS } from '../../domain/limits.ts';
 import type { BundleService } from '../../service/bundles.ts';
+import { bodyOf } from '../document.ts';
 import {
   ConditionHeaders,
   Format,
@@ -10,14 +11,14 @@ import {
   Nothing,
   Nullable,
   orText,
+  PublishQuery,
   problems,
   Sha256,
   Time,
   WriteQuery,
 } from '../schemas.ts';
-import { BundleDocument, packBundle, readBundleUpload } from './bundle-body.ts';
+import { packBundle, readBundleUpload, WHOLE_BUNDLE } from './bundle-body.ts';
 import {
-  BINARY,
   BuiltIn,
   BundleParams,
   BundleWrittenView,
@@ -26,9 +27,9 @@ import {
   sendBundle,
   sendParts,
   viewContent,
-  writeOptions,
 } from './bundle-views.ts';
 import { beforeBody, isFresh, sendEtag } from './conditions.ts';
+import { writeOptions } from './consent.ts';
 import { isoTime, sendColumns } from './text.ts';
 
 const BundleView = Type.Object(
@@ -52,20 +53,6 @@ const BundleView = Type.Object(
 
 /** What the routes' answers refer to by name. */
 export const bundleSchemas = [PartView, BundleView, BundleWrittenView];
-
-/** What a whole bundle may be sent as; for the OpenAPI document, since the body arrives as bytes. */
-const WHOLE_BUNDLE_BODY = {
-  required: true,
-  content: {
-    'application/json': { schema: BundleDocument },
-    'application/yaml': { schema: BundleDocument },
-    'application/x-tar': {
-      schema: { ...BINARY, description: 'Files, and options in bundle.yaml: git archive HEAD:bundles/web' },
-    },
-    'multipart/form-data': { schema: { type: 'object', additionalProperties: BINARY, description: 'One file field per part' } },
-    'multipart/mixed': { schema: { ...BINARY, description: 'A MIME archive made by another tool; order: given' } },
-  },
-};
 
 /** Whole bundles. */
 export const bundleRoutes: FastifyPluginAsyncTypebox<{ bundles: BundleService }> = async (app, { bundles }) => {
@@ -201,13 +188,13 @@ export const bundleRoutes: FastifyPluginAsyncTypebox<{ bundles: BundleService }>
       method,
       url: '/bundles/:bundle',
       bodyLimit: LIMITS.bundleBodyBytes,
-      config: { requestBody: WHOLE_BUNDLE_BODY },
+      config: { requestBody: { required: true, content: WHOLE_BUNDLE } },
       schema: {
         operationId,
         summary,
         tags,
         params: BundleParams,
-        querystring: WriteQuery,
+        querystring: PublishQuery,
         headers: ConditionHeaders,
         response: {
           200: Type.Ref('BundleWritten#'),
@@ -217,8 +204,7 @@ export const bundleRoutes: FastifyPluginAsyncTypebox<{ bundles: BundleService }>
       },
       preParsing: beforeBody((request) => bundles.etag((request.params as Static<typeof BundleParams>).bundle)),
       handler: async (request, reply) => {
-        const body = Buffer.isBuffer(request.body) ? request.body : Buffer.alloc(0);
-        const upload = await readBundleUpload(request.headers['content-type'], body);
+        const upload = await readBundleUpload(request.headers['content-type'], bodyOf(request));
         const written = await write(request.params.bundle, upload, writeOptions(request, request.query));
         return sendBundle(reply, written, request.query);
       },

@@ -16,6 +16,9 @@ const DeliveryView = Type.Object(
     address: Type.String(),
     userAgent: Type.String(),
     revisions: Type.Array(Type.String(), { examples: [['atomic@1', 'db@3']] }),
+    instanceVersion: Nullable(
+      Type.Integer({ description: 'The version of the instance it was rendered for; null: from before that was noted' }),
+    ),
     counted: Type.Boolean({ description: 'false: a repeat of cloud-init’s within two minutes of a counted one' }),
     outcome: Type.Union([Type.Literal('delivered'), Type.Literal('aborted'), Type.Literal('failed')], {
       description: 'aborted: the client went away first (best effort); failed: nothing could be rendered',

@@ -4,17 +4,22 @@ import type { BundleService } from '../../service/bundles.ts';
 import type { DeliveryService } from '../../service/deliveries.ts';
 import type { InstanceService } from '../../service/instances.ts';
 import type { Actor, Authenticate } from '../../service/keys.ts';
+import type { SecretService } from '../../service/secrets.ts';
 import type { TimelineService } from '../../service/timeline.ts';
 import { tokenOf } from '../auth.ts';
 import { sendProblem } from '../errors.ts';
 import { Finding, Problem } from '../schemas.ts';
 import { bundleRoutes, bundleSchemas } from './bundles.ts';
 import { deliveryRoutes, deliverySchemas } from './deliveries.ts';
+import { explanationSchemas, instanceDocumentRoutes } from './instance-documents.ts';
 import { instanceSchemas } from './instance-views.ts';
 import { instanceRoutes } from './instances.ts';
+import { type Lint, lintRoutes, lintSchemas } from './lint.ts';
 import { partRoutes, partSchemas } from './parts.ts';
 import { revisionRoutes, revisionSchemas } from './revisions.ts';
+import { secretRoutes, secretSchemas } from './secrets.ts';
 import { timelineRoutes, timelineSchemas } from './timeline.ts';
+import { varRoutes } from './vars.ts';
 
 declare module 'fastify' {
   interface FastifyRequest {
@@ -29,6 +34,8 @@ export interface ApiServices {
   instances: InstanceService;
   deliveries: DeliveryService;
   timeline: TimelineService;
+  secrets: SecretService;
+  lint: Lint;
 }
 
 /**
@@ -41,7 +48,10 @@ export const apiSchemas = [
   ...bundleSchemas,
   ...partSchemas,
   ...revisionSchemas,
+  ...secretSchemas,
   ...instanceSchemas,
+  ...explanationSchemas,
+  ...lintSchemas,
   ...deliverySchemas,
   ...timelineSchemas,
 ];
@@ -49,6 +59,7 @@ export const apiSchemas = [
 /** The operators' scope: every call needs a token, every body arrives as bytes, every error is problem+json. */
 export const apiScope: FastifyPluginAsync<ApiServices> = async (app: FastifyInstance, services) => {
   app.decorateRequest('actor', null as unknown as Actor);
+  app.decorateRequest('formSecrets', null);
   app.addHook('onRequest', async (request, reply) => {
     const token = tokenOf(request.headers.authorization);
     const actor = token === null ? null : services.authenticate(token);
@@ -69,11 +80,15 @@ export const apiScope: FastifyPluginAsync<ApiServices> = async (app: FastifyInst
   app.addContentTypeParser('*', { parseAs: 'buffer' }, (_request, body, done) => done(null, body));
   app.setErrorHandler(sendProblem);
 
-  const { bundles } = services;
+  const { bundles, instances, secrets, lint } = services;
   await app.register(bundleRoutes, { bundles });
   await app.register(partRoutes, { bundles });
   await app.register(revisionRoutes, { bundles });
-  await app.register(instanceRoutes, { instances: services.instances });
+  await app.register(instanceRoutes, { instances });
+  await app.register(instanceDocumentRoutes, { instances });
+  await app.register(secretRoutes, { secrets });
+  await app.register(varRoutes, { bundles, instances });
+  await app.register(lintRoutes, { lint });
   await app.register(deliveryRoutes, { deliveries: services.deliveries });
   await app.register(timelineRoutes, { timeline: services.timeline });
 };

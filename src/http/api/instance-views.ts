@@ -5,6 +5,7 @@ import { LIMITS } from '../../domain/limits.ts';
 import { type InstanceReport, type InstanceWriteReport, instanceEtag, specOf } from '../../service/instances.ts';
 import { Findings, FreeObject, Name, Nullable, Sha256, Time } from '../schemas.ts';
 import { sendEtag } from './conditions.ts';
+import { viewSecret } from './secrets.ts';
 import { isoTime } from './text.ts';
 
 /** How instances are shown. */
@@ -32,16 +33,23 @@ const InstanceView = Type.Object(
           size: Type.Integer({ description: 'Bytes' }),
         }),
       ),
-      document: Type.Object({
-        size: Type.Integer({ description: 'Bytes before compression' }),
-        digest: Sha256,
-        parts: Type.Array(Type.Object({ filename: Type.String(), type: Type.String(), origin: Type.String() })),
-        revisions: Type.Array(Type.String(), { examples: [['atomic@1', 'db@3']] }),
-        fitsNova: Type.Boolean({
-          description: 'Whether the document itself would have fit into Nova’s user-data (49,149 bytes)',
-        }),
-      }),
+      document: Nullable(
+        Type.Object(
+          {
+            size: Type.Integer({ description: 'Bytes before compression' }),
+            digest: Sha256,
+            parts: Type.Array(Type.Object({ filename: Type.String(), type: Type.String(), origin: Type.String() })),
+            revisions: Type.Array(Type.String(), { examples: [['atomic@1', 'db@3']] }),
+            fitsNova: Type.Boolean({
+              description: 'Whether the document itself would have fit into Nova’s user-data (49,149 bytes)',
+            }),
+          },
+          { description: 'What it would get now; null when that cannot be rendered: findings say why' },
+        ),
+      ),
+      secrets: Type.Array(Type.Ref('Secret#'), { description: 'Its own, by name' }),
       deliveries: Type.Object({ count: Type.Integer(), firstAt: Nullable(Time), lastAt: Nullable(Time) }),
+      schema: Nullable(Type.String({ description: 'The cloud-init schema that judged what its templates render to' })),
       findings: Findings,
     }),
   },
@@ -74,7 +82,9 @@ const InstanceView = Type.Object(
             revisions: ['atomic@1', 'db@3'],
             fitsNova: true,
           },
+          secrets: [],
           deliveries: { count: 0, firstAt: null, lastAt: null },
+          schema: null,
           findings: [],
         },
       },
@@ -127,14 +137,16 @@ export function viewItem(instance: Instance) {
   return { name, bundles, labels, status: { ...viewStatus(instance), retiredAt: nullableTime(instance.retiredAt) } };
 }
 
-export function viewReport({ instance, stub, document, findings }: InstanceReport) {
+export function viewReport({ instance, stub, document, secrets, schema, findings }: InstanceReport) {
   return {
     name: instance.name,
     ...specOf(instance),
     status: {
       ...viewStatus(instance),
       stub: stub && { ...stub, size: Buffer.byteLength(stub.text) },
-      document: { ...document, fitsNova: document.size <= LIMITS.novaUserDataBytes },
+      document: document && { ...document, fitsNova: document.size <= LIMITS.novaUserDataBytes },
+      secrets: secrets.map(viewSecret),
+      schema,
       findings,
     },
   };

@@ -1,10 +1,11 @@
 import { type FastifyPluginAsyncTypebox, type Static, Type } from '@fastify/type-provider-typebox';
+import { malformed } from '../../domain/errors.ts';
 import type { InstanceSpec } from '../../domain/instance.ts';
 import type { Json, JsonObject } from '../../domain/json.ts';
 import { LIMITS } from '../../domain/limits.ts';
 import type { InstanceFilter } from '../../domain/store.ts';
-import { type InstanceService, instanceEtag, mergePatch } from '../../service/instances.ts';
-import { DOCUMENT_TYPES, readDocument, readDocumentList, readInstance } from '../document.ts';
+import { type InstanceService, instanceEtag, mergePatch, type SecretChanges } from '../../service/instances.ts';
+import { DOCUMENT_TYPES, quoted, readDocument, readDocumentList, readInstance } from '../document.ts';
 import {
   ConditionHeaders,
   Format,
@@ -19,7 +20,7 @@ import {
   problems,
   WriteQuery,
 } from '../schemas.ts';
-import { beforeBody, isFresh, preconditionsOf, sendEtag } from './conditions.ts';
+import { beforeBody, preconditionsOf, sendEtag } from './conditions.ts';
 import { nullableTime, sendWritten, viewItem, viewReport } from './instance-views.ts';
 import { isoTime, sendColumns } from './text.ts';
 
@@ -30,6 +31,12 @@ const specFields = {
     examples: [['atomic', 'db@stable']],
   }),
   vars: Type.Optional(FreeObject('Values for templates and handlers; over the bundles’ defaults')),
+  secrets: Type.Optional(
+    Type.Record(Type.String(), Nullable(Type.String()), {
+      additionalProperties: false,
+      description: 'Values for templates, over the bundles’; never answered. What is not named stays, null removes',
+    }),
+  ),
   labels: Type.Optional(Type.Record(Type.String(), Type.String(), { examples: [{ site: 'fra1' }] })),
   metaData: Type.Optional(FreeObject('Added to the NoCloud meta-data; may set instance-id and local-hostname')),
   vendorData: Type.Optional(Nullable(Type.String({ maxLength: 524_288, description: 'The NoCloud vendor-data as it is' }))),
@@ -150,7 +157,7 @@ export const instanceRoutes: FastifyPluginAsyncTypebox<{ instances: InstanceServ
       },
     },
     async (request, reply) => {
-      const list = request.body.map(({ name, ...body }) => ({ name, spec: toSpec(body) }));
+      const list = request.body.map(({ name, ...body }) => ({ name, spec: toSpec(body), secrets: toSecrets(body) }));
       const reports = await instances.putAll(list, request.query);
       return reply.send({
         changed: reports.filter(({ changed }) => changed).length,
@@ -167,7 +174,7 @@ export const instanceRoutes: FastifyPluginAsyncTypebox<{ instances: InstanceServ
         summary: 'An instance as it was stated, and what there is to say about it now',
         tags,
         params: Params,
-        response: { 200: Type.Ref('Instance#'), ...problems(400, 404, 422) },
+        response: { 200: Type.Ref('Instance#'), ...problems(400, 404) },
       },
     },
     async (request, reply) => {
@@ -195,7 +202,8 @@ export const instanceRoutes: FastifyPluginAsyncTypebox<{ instances: InstanceServ
       },
     },
     async (request, reply) => {
-      const options = { ...request.query, preconditions: preconditionsOf(request) };
+      const secrets = toSecrets(request.body, request.formSecrets);
+      const options = { ...request.query, preconditions: preconditionsOf(request), secrets };
       return sendWritten(reply, await instances.put(request.params.instance, toSpec(request.body), options), request.query);
     },
   );
@@ -223,12 +231,16 @@ export const instanceRoutes: FastifyPluginAsyncTypebox<{ instances: InstanceServ
       const report = await instances.patch(
         request.params.instance,
         (spec) => {
-          const patched = mergePatch(spec as unknown as Json, request.body as Json);
+          // There is nothing to merge secrets with, and a null has to get through.
+          const { secrets, ...patch } = request.body as JsonObject;
+          const merged = mergePatch(spec as unknown as Json, patch) as JsonObject;
+          const patched = secrets === undefined ? merged : { ...merged, secrets };
           if (!request.validateInput(patched, InstanceBody)) {
             const validation = request.getValidationFunction(InstanceBody)?.errors ?? [];
             throw Object.assign(new Error('the patched instance does not fit'), { validation, validationContext: 'body' });
           }
-          return toSpec(patched as Static<typeof InstanceBody>);
+          const body = patched as Static<typeof InstanceBody>;
+          return { spec: toSpec(body), secrets: toSecrets(body) };
         },
         options,
       );
@@ -277,29 +289,6 @@ export const instanceRoutes: FastifyPluginAsyncTypebox<{ instances: InstanceServ
       return reply.type('text/plain; charset=utf-8').send(text);
     },
   );
-
-  app.get(
-    '/instances/:instance/user-data',
-    {
-      schema: {
-        operationId: 'getUserData',
-        summary: 'The exact bytes it would get now; not a delivery',
-        tags,
-        params: Params,
-        response: {
-          200: file('The document', 'text/plain'),
-          304: Nothing('Not modified'),
-          ...problems(400, 404, 422),
-        },
-      },
-    },
-    async (request, reply) => {
-      const { bytes, digest } = await instances.userData(request.params.instance);
-      sendEtag(reply, digest);
-      if (isFresh(request, digest)) return reply.code(304).send(null);
-      return reply.type('text/plain; charset=utf-8').header('x-content-type-options', 'nosniff').send(bytes);
-    },
-  );
 };
 
 function toSpec(body: Omit<Static<typeof InstanceBody>, 'name'>): InstanceSpec {
@@ -311,6 +300,18 @@ function toSpec(body: Omit<Static<typeof InstanceBody>, 'name'>): InstanceSpec {
     vendorData: body.vendorData ?? null,
     networkConfig: (body.networkConfig ?? null) as string | JsonObject | null,
   };
+}
+
+/** @throws malformed `duplicate_field` */
+function toSecrets(
+  { secrets = {} }: Pick<Static<typeof InstanceBody>, 'secrets'>,
+  fields: ReadonlyMap<string, Uint8Array> | null = null,
+): SecretChanges {
+  const twice = Object.keys(secrets).find((name) => fields?.has(name));
+  if (twice !== undefined)
+    throw malformed('duplicate_field', `the secret ${quoted(twice)} is both in the instance and a field of the form`);
+  const stated = Object.entries(secrets).map(([name, value]) => [name, value === null ? null : Buffer.from(value)] as const);
+  return new Map<string, Uint8Array | null>([...stated, ...(fields ?? [])]);
 }
 
 function parseLabel(text: string): { key: string; value: string | null } {

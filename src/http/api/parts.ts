@@ -1,13 +1,12 @@
 import { type FastifyPluginAsyncTypebox, type Static, Type } from '@fastify/type-provider-typebox';
 import type { FastifyRequest } from 'fastify';
-import { malformed } from '../../domain/errors.ts';
 import { LIMITS } from '../../domain/limits.ts';
 import type { PartUpload } from '../../domain/upload.ts';
 import { isSaidType } from '../../inspect/types.ts';
 import type { BundleService } from '../../service/bundles.ts';
+import { bodyOf } from '../document.ts';
 import {
   ConditionHeaders,
-  DryRun,
   FileName,
   Findings,
   Format,
@@ -17,12 +16,16 @@ import {
   Nullable,
   orText,
   PathName,
+  PublishQuery,
   problems,
+  publishFields,
   Sha256,
-  WriteQuery,
 } from '../schemas.ts';
-import { BINARY, BundleParams, sendBundle, sendParts, viewPart, writeOptions } from './bundle-views.ts';
+import { BINARY } from './bundle-body.ts';
+import { BundleParams, SchemaName, sendBundle, sendParts, viewPart } from './bundle-views.ts';
 import { beforeBody, isFresh, sendEtag } from './conditions.ts';
+import { logConsent, writeOptions } from './consent.ts';
+import { refuseNameless } from './uploads.ts';
 
 const PartWritten = Type.Object(
   {
@@ -37,6 +40,7 @@ const PartWritten = Type.Object(
     merge: Nullable(Type.String()),
     template: Type.Boolean(),
     findings: Findings,
+    schema: SchemaName,
   },
   {
     $id: 'PartWritten',
@@ -53,6 +57,7 @@ const PartWritten = Type.Object(
         merge: null,
         template: false,
         findings: [],
+        schema: null,
       },
     ],
   },
@@ -61,24 +66,24 @@ const PartWritten = Type.Object(
 /** What the routes' answers refer to by name. */
 export const partSchemas = [PartWritten];
 
-const PartQuery = Type.Object(
-  {
-    type: Type.Optional(
-      Type.String({
-        description: 'Content type, when the file does not show it; `auto` forgets one that was said',
-        examples: ['text/x-shellscript-per-boot'],
-      }),
-    ),
-    merge: Type.Optional(
-      Type.String({
-        description: 'Merge rule of a cloud-config: `append`, `replace` or cloud-init’s own spelling; empty clears',
-      }),
-    ),
-    template: Type.Optional(Type.Boolean({ description: 'Templates are not served yet: only false' })),
-    dryRun: DryRun,
-  },
-  { additionalProperties: false },
-);
+/** What may be said of a file beside its bytes. */
+export const partOptionFields = {
+  type: Type.Optional(
+    Type.String({
+      description: 'Content type, when the file does not show it; `auto` forgets one that was said',
+      examples: ['text/x-shellscript-per-boot'],
+    }),
+  ),
+  merge: Type.Optional(
+    Type.String({
+      description: 'Merge rule of a cloud-config: `append`, `replace` or cloud-init’s own spelling; empty clears',
+    }),
+  ),
+  template: Type.Optional(Type.Boolean({ description: 'Liquid, rendered for each instance with its vars and secrets' })),
+};
+export const MergeTypeHeader = { 'merge-type': Type.Optional(Type.String({ description: 'The same as ?merge=' })) };
+
+const PartQuery = Type.Object({ ...partOptionFields, ...publishFields }, { additionalProperties: false });
 const PartParams = Type.Object({ bundle: PathName('bundle'), file: PathName('part file') });
 const FILE_BODY = { required: true, content: { 'application/octet-stream': { schema: BINARY } } };
 
@@ -86,14 +91,8 @@ const FILE_BODY = { required: true, content: { 'application/octet-stream': { sch
 export const partRoutes: FastifyPluginAsyncTypebox<{ bundles: BundleService }> = async (app, { bundles }) => {
   const tags = ['bundles'];
 
-  // curl -T FILE …/parts (no slash) and … | curl -T - …/parts/ put no name on the wire.
-  for (const url of ['/bundles/:bundle/parts', '/bundles/:bundle/parts/']) {
-    app.put(url, { schema: { hide: true }, preParsing: beforeBody() }, async () => {
-      throw malformed(
-        'filename_missing',
-        'no file name came along: end the URL with / (curl -T FILE …/parts/), or name the part (curl -T - …/parts/FILE)',
-      );
-    });
+  refuseNameless(app, '/bundles/:bundle/parts');
+  for (const url of ['/bundles/:bundle/parts', '/bundles/:bundle/parts/'])
     app.get(
       url,
       {
@@ -119,7 +118,6 @@ export const partRoutes: FastifyPluginAsyncTypebox<{ bundles: BundleService }> =
         return reply.send({ items: latest.parts.map(viewPart), next: null, hint });
       },
     );
-  }
 
   app.put(
     '/bundles/:bundle/parts/:file',
@@ -133,10 +131,7 @@ export const partRoutes: FastifyPluginAsyncTypebox<{ bundles: BundleService }> =
         tags,
         params: PartParams,
         querystring: PartQuery,
-        headers: Type.Object({
-          ...ConditionHeaders.properties,
-          'merge-type': Type.Optional(Type.String({ description: 'The same as ?merge=' })),
-        }),
+        headers: Type.Object({ ...ConditionHeaders.properties, ...MergeTypeHeader }),
         response: { 200: Type.Ref('PartWritten#'), 201: Type.Ref('PartWritten#'), ...problems(400, 409, 412, 413, 415, 422) },
       },
       preParsing: beforeBody((request) => {
@@ -145,16 +140,17 @@ export const partRoutes: FastifyPluginAsyncTypebox<{ bundles: BundleService }> =
       }),
     },
     async (request, reply) => {
-      const upload = partUpload(request.params.file, request.body, request.headers, request.query);
-      const { bundle, part, changed, partCreated, findings } = await bundles.putPart(
+      const upload = partUpload(request.params.file, request, request.query);
+      const { bundle, part, changed, partCreated, findings, schema } = await bundles.putPart(
         request.params.bundle,
         upload,
         writeOptions(request, request.query),
       );
+      logConsent(request, findings, request.query);
       sendEtag(reply, part.sha256);
       if (partCreated && changed && !request.query.dryRun)
         reply.code(201).header('location', `/api/v1/bundles/${bundle.name}/parts/${part.filename}`);
-      return reply.send({ bundle: bundle.name, revision: bundle.latest.number, changed, ...viewPart(part), findings });
+      return reply.send({ bundle: bundle.name, revision: bundle.latest.number, changed, ...viewPart(part), findings, schema });
     },
   );
 
@@ -194,7 +190,7 @@ export const partRoutes: FastifyPluginAsyncTypebox<{ bundles: BundleService }> =
         summary: 'Remove a part, as a new revision',
         tags,
         params: PartParams,
-        querystring: WriteQuery,
+        querystring: PublishQuery,
         headers: ConditionHeaders,
         response: { 200: Type.Ref('BundleWritten#'), ...problems(400, 404, 409, 412) },
       },
@@ -207,13 +203,13 @@ export const partRoutes: FastifyPluginAsyncTypebox<{ bundles: BundleService }> =
 };
 
 /** A raw upload: options come in the query, or as a `Merge-Type` or telling `Content-Type` header. */
-function partUpload(
+export function partUpload(
   filename: string,
-  body: unknown,
-  headers: FastifyRequest['headers'],
+  request: FastifyRequest,
   query: { type?: string; merge?: string; template?: boolean },
 ): PartUpload {
-  const upload: PartUpload = { filename, body: Buffer.isBuffer(body) ? body : Buffer.alloc(0) };
+  const { headers } = request;
+  const upload: PartUpload = { filename, body: bodyOf(request) };
   const type = query.type ?? isSaidType(headers['content-type']) ?? undefined;
   if (type !== undefined) upload.type = type === 'auto' ? null : type;
   const header = headers['merge-type'];

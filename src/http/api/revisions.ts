@@ -1,20 +1,62 @@
-import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typebox';
-import type { Revision } from '../../domain/bundle.ts';
+import { type FastifyPluginAsyncTypebox, type Static, Type } from '@fastify/type-provider-typebox';
+import type { Bundle, Revision } from '../../domain/bundle.ts';
+import { notFound } from '../../domain/errors.ts';
 import { LIMITS } from '../../domain/limits.ts';
+import { checkName } from '../../domain/names.ts';
 import type { BundleService } from '../../service/bundles.ts';
 import { DOCUMENT_TYPES, readDocument } from '../document.ts';
-import { Findings, Format, Limit, Name, Nothing, Nullable, orText, PathName, problems, Time } from '../schemas.ts';
-import { BundleParams, revisionFields, viewContent } from './bundle-views.ts';
+import {
+  ConditionHeaders,
+  ConsentQuery,
+  FileName,
+  Findings,
+  Format,
+  file,
+  Limit,
+  Name,
+  Nothing,
+  Nullable,
+  orText,
+  PathName,
+  PublishQuery,
+  problems,
+  Sha256,
+  Time,
+} from '../schemas.ts';
+import { BundleParams, revisionFields, sendBundle, viewContent } from './bundle-views.ts';
 import { beforeBody } from './conditions.ts';
-import { isoTime, sendColumns } from './text.ts';
+import { consentOf, logConsent, writeOptions } from './consent.ts';
+import { isoTime, sendColumns, sendText } from './text.ts';
+import { refuseBody } from './uploads.ts';
 
 const RevisionView = Type.Object(
-  { bundle: Name('bundle'), ...revisionFields, createdAt: Time, author: Type.String() },
+  {
+    bundle: Name('bundle'),
+    ...revisionFields,
+    createdAt: Time,
+    author: Type.String(),
+    message: Nullable(Type.String({ description: 'What its author said of it' })),
+    purgedAt: Nullable(Type.String({ format: 'date-time', description: 'When its content was dropped for good' })),
+  },
   { $id: 'Revision' },
 );
 
 /** What the routes' answers refer to by name. */
 export const revisionSchemas = [RevisionView];
+
+const RevisionParams = Type.Object({
+  bundle: PathName('bundle'),
+  revision: Type.Integer({ minimum: 1, maximum: 999_999_999 }),
+});
+const PurgeView = Type.Object({
+  bundle: Name('bundle'),
+  revision: Type.Integer(),
+  purgedAt: Time,
+  kept: Type.Array(
+    Type.Object({ filename: FileName, sha256: Sha256, revisions: Type.Array(Type.String({ examples: ['web@4'] })) }),
+    { description: 'Bodies that are still there, since these revisions have them, too: purge those as well' },
+  ),
+});
 
 const TagBody = Type.Object(
   { revision: Type.Integer({ minimum: 1, maximum: 999_999_999 }) },
@@ -62,8 +104,15 @@ export const revisionRoutes: FastifyPluginAsyncTypebox<{ bundles: BundleService 
       if (format === 'text')
         return sendColumns(
           reply,
-          ['REVISION', 'CREATED', 'AUTHOR', 'PARTS', 'DIGEST'],
-          items.map((item) => [item.number, isoTime(item.createdAt), item.author, item.parts.length, item.digest.slice(0, 12)]),
+          ['REVISION', 'CREATED', 'AUTHOR', 'PARTS', 'DIGEST', 'MESSAGE'],
+          items.map((item) => [
+            item.number,
+            isoTime(item.createdAt),
+            item.author,
+            item.parts.length,
+            item.digest.slice(0, 12),
+            item.message,
+          ]),
         );
       return reply.send({
         items: items.map(viewRevision),
@@ -79,7 +128,7 @@ export const revisionRoutes: FastifyPluginAsyncTypebox<{ bundles: BundleService 
         operationId: 'getRevision',
         summary: 'One immutable revision',
         tags,
-        params: Type.Object({ bundle: PathName('bundle'), revision: Type.Integer({ minimum: 1, maximum: 999_999_999 }) }),
+        params: RevisionParams,
         response: { 200: Type.Ref('Revision#'), ...problems(400, 404) },
       },
     },
@@ -110,6 +159,80 @@ export const revisionRoutes: FastifyPluginAsyncTypebox<{ bundles: BundleService 
     },
   );
 
+  app.post(
+    '/bundles/:bundle/revisions/:revision/restore',
+    {
+      preParsing: beforeBody((request) => bundles.etag((request.params as Static<typeof RevisionParams>).bundle)),
+      preValidation: refuseBody,
+      schema: {
+        operationId: 'restoreRevision',
+        summary: 'State an earlier revision anew, as the newest',
+        tags,
+        params: RevisionParams,
+        querystring: PublishQuery,
+        headers: ConditionHeaders,
+        response: { 200: Type.Ref('BundleWritten#'), ...problems(400, 404, 409, 412, 413, 415) },
+      },
+    },
+    async (request, reply) => {
+      const { bundle, revision } = request.params;
+      const restored = await bundles.restore(bundle, revision, writeOptions(request, request.query));
+      return sendBundle(reply, restored, request.query);
+    },
+  );
+
+  app.delete(
+    '/bundles/:bundle/revisions/:revision/content',
+    {
+      preParsing: beforeBody(),
+      schema: {
+        operationId: 'purgeRevision',
+        summary: "Drop an old revision's content for good; its number, digest and part names stay",
+        description: 'For what should never have been uploaded. Bodies that other revisions have, too, are kept, and named.',
+        tags,
+        params: RevisionParams,
+        response: { 200: PurgeView, ...problems(400, 404, 409) },
+      },
+    },
+    async (request, reply) => {
+      const { revision, kept } = await bundles.purge(request.params.bundle, request.params.revision);
+      if (revision.purgedAt === null) throw new Error('the revision just purged does not say when');
+      return reply.send({ bundle: revision.bundle, revision: revision.number, purgedAt: isoTime(revision.purgedAt), kept });
+    },
+  );
+
+  app.get(
+    '/bundles/:bundle/diff',
+    {
+      schema: {
+        operationId: 'diffRevisions',
+        summary: 'What changed between two revisions, as a unified diff, part by part',
+        description: 'Empty when nothing did.',
+        tags,
+        params: BundleParams,
+        querystring: Type.Object(
+          {
+            from: Type.Optional(
+              Type.String({
+                description: 'A revision or a tag: the one before `to`; 0: nothing at all',
+                examples: ['3', 'stable'],
+              }),
+            ),
+            to: Type.Optional(Type.String({ description: 'A revision or a tag: the newest' })),
+          },
+          { additionalProperties: false },
+        ),
+        response: { 200: file('A diff', 'text/plain'), ...problems(400, 404, 409) },
+      },
+    },
+    async (request, reply) => {
+      const bundle = await bundles.get(request.params.bundle);
+      const to = request.query.to === undefined ? bundle.latest.number : revisionNumber(bundle, request.query.to);
+      const from = request.query.from === undefined ? to - 1 : revisionNumber(bundle, request.query.from);
+      return sendText(reply, await bundles.diff(bundle.name, from, to));
+    },
+  );
+
   const TagParams = Type.Object({ bundle: PathName('bundle'), tag: PathName('tag') });
   app.put(
     '/bundles/:bundle/tags/:tag',
@@ -121,6 +244,7 @@ export const revisionRoutes: FastifyPluginAsyncTypebox<{ bundles: BundleService 
         summary: 'Set or move a tag',
         tags,
         params: TagParams,
+        querystring: ConsentQuery,
         body: TagBody,
         consumes: DOCUMENT_TYPES,
         response: { 200: TagView, 201: TagView, ...problems(400, 404, 409, 413, 415) },
@@ -129,8 +253,11 @@ export const revisionRoutes: FastifyPluginAsyncTypebox<{ bundles: BundleService 
     async (request, reply) => {
       const { bundle, tag } = request.params;
       const { revision } = request.body;
-      const { created, changed, findings } = await bundles.putTag(bundle, tag, revision);
-      if (created) reply.code(201).header('location', `/api/v1/bundles/${bundle}/tags`);
+      const { dryRun = false } = request.query;
+      const options = { dryRun, ...consentOf(request.query) };
+      const { created, changed, findings } = await bundles.putTag(bundle, tag, revision, options);
+      logConsent(request, findings, request.query);
+      if (created && !dryRun) reply.code(201).header('location', `/api/v1/bundles/${bundle}/tags`);
       return reply.send({ bundle, tag, revision, changed, findings });
     },
   );
@@ -155,5 +282,20 @@ export const revisionRoutes: FastifyPluginAsyncTypebox<{ bundles: BundleService 
 };
 
 function viewRevision(revision: Revision) {
-  return { bundle: revision.bundle, ...viewContent(revision), createdAt: isoTime(revision.createdAt), author: revision.author };
+  const { bundle, createdAt, author, message, purgedAt } = revision;
+  const circumstances = {
+    createdAt: isoTime(createdAt),
+    author,
+    message,
+    purgedAt: purgedAt === null ? null : isoTime(purgedAt),
+  };
+  return { bundle, ...viewContent(revision), ...circumstances };
+}
+
+/** The revision a query names by its number or a tag. @throws not_found `unknown_tag` */
+function revisionNumber({ tags }: Bundle, text: string): number {
+  if (/^[0-9]{1,9}$/.test(text)) return Number(text);
+  const number = Object.hasOwn(tags, checkName('tag', text)) ? tags[text] : undefined;
+  if (number === undefined) throw notFound('unknown_tag', 'the bundle has no such tag');
+  return number;
 }

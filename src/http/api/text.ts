@@ -17,6 +17,11 @@ export function sendColumns(
   return reply.type('text/plain; charset=utf-8').send(`${lines.join('\n')}\n`);
 }
 
+/** Answers a text of somebody's, as it is: to be read or saved, never shown as a page. */
+export function sendText(reply: FastifyReply, text: string | Buffer): FastifyReply {
+  return reply.type('text/plain; charset=utf-8').header('x-content-type-options', 'nosniff').send(text);
+}
+
 function cell(value: unknown): string {
   if (value === null || value === undefined || value === '') return '-';
   if (Array.isArray(value)) return value.length === 0 ? '-' : value.map(cell).join(',');
@@ -26,6 +31,11 @@ function cell(value: unknown): string {
 /** Text of somebody's as a terminal may show it: control and format characters become `?`. */
 export function printable(text: string): string {
   return text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, '?');
+}
+
+/** The same for a text of several lines, which may be indented by tabs. */
+export function printableLines(text: string): string {
+  return text.replace(/(?![\n\t])[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, '?');
 }
 
 /** Epoch milliseconds as the API and people read them. */

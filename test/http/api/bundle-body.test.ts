@@ -579,7 +579,10 @@ test('what a GET answers may stay in the document', async () => {
     changed: false,
     createdAt: 1,
     author: 'me',
+    message: 'first',
+    purgedAt: null,
     findings: [],
+    schema: null,
     parts: [
       {
         filename: 'a',

@@ -4,6 +4,7 @@ import { test } from 'node:test';
 import { pack } from 'tar-stream';
 import { sha256 } from '../../../src/domain/bundle.ts';
 import { LIMITS } from '../../../src/domain/limits.ts';
+import { compileSchemas } from '../../../src/inspect/schema.ts';
 import { buildTestApp, refuses, snapshot } from '../../app.ts';
 
 const SH = '#!/bin/sh\necho hello\n';
@@ -37,6 +38,7 @@ test('a part is created, kept when equal, and replaced; each change is one revis
     merge: null,
     template: false,
     findings: [],
+    schema: null,
   });
   const same = await api('PUT', '/bundles/web/parts/a.sh', SH);
   assert.deepEqual([same.statusCode, same.json().changed, same.json().revision], [200, false, 1]);
@@ -102,6 +104,43 @@ test('an option that is not said stays, and can be cleared', async (t) => {
   assert.equal(await script('', `${SH}date\n`), 'text/x-shellscript-per-boot', 'a type that was said stays');
   assert.equal(await script('?type=auto', `${SH}date\n`), 'text/x-shellscript');
   assert.equal(await script('', CONFIG), 'text/cloud-config', 'a type that was sniffed is sniffed again');
+});
+
+test('a part is a template until it is said that it is none; its source is judged at once', async (t) => {
+  const test = await buildTestApp(t);
+  const put = async (query: string, body: string) => {
+    const answer = await test.api('PUT', `/bundles/web/parts/c.cfg${query}`, body);
+    assert.ok(answer.statusCode < 300, answer.body);
+    return [answer.json().template, answer.json().type];
+  };
+  const template = (more = '') => `${CONFIG}fqdn: {{ vars.fqdn }}${more}\n`;
+  assert.deepEqual(await put('?template=true', template()), [true, 'text/cloud-config']);
+  assert.deepEqual(await put('', template('.org')), [true, 'text/cloud-config']);
+  await refuses(test, [['a broken one', ['PUT', '/bundles/web/parts/c.cfg', template('{% if %}')], 422, 'bad_template']]);
+  assert.deepEqual((await test.api('GET', '/bundles/web/parts/c.cfg')).body, template('.org'), 'it is kept as it was sent');
+  assert.deepEqual(await put('?template=false', CONFIG), [false, 'text/cloud-config']);
+});
+
+test('an answer says which schema judged; where none has a say, it says none', async (t) => {
+  const known = Object.fromEntries(['runcmd', 'users', 'write_files', 'hostname'].map((key) => [key, {}]));
+  const cloudConfig = JSON.stringify({ type: 'object', properties: known });
+  const schemas = compileSchemas('the schema of this test', { cloudConfig, networkV1: null, networkV2: null });
+  const { api } = await buildTestApp(t, { schemas: async () => schemas });
+  const parts = (content: string) => ({ parts: [{ filename: 'x', content }] });
+  for (const [body, schema] of [
+    [CONFIG, 'the schema of this test'],
+    [SH, null],
+  ] as const)
+    for (const [method, url, sent] of [
+      ['PUT', '/bundles/web/parts/x', body],
+      ['PUT', '/bundles/web', parts(body)],
+      ['POST', '/bundles/web', parts(body)],
+      ['POST', '/lint', parts(body)],
+      ['PUT', '/lint/x', body],
+    ] as const)
+      assert.equal((await api(method, url, sent)).json().schema, schema, `${method} ${url}`);
+  assert.match((await api('PUT', '/lint/x?format=text', CONFIG)).body, /the schema of this test/);
+  assert.equal((await api('DELETE', '/bundles/web/parts/x')).json().schema, null);
 });
 
 test('a Content-Type says the type only where no client sends it by itself', async (t) => {
@@ -290,7 +329,7 @@ test('format=text gives a person columns', async (t) => {
     ['/bundles', /^NAME +REVISION +PARTS +BUILT-IN +UPDATED +DIGEST\nweb +1 +1 +- +2026-01-01T00:00:00\.000Z +[0-9a-f]{12}\n$/],
     ['/bundles/web', /^FILE +TYPE +SIZE +MERGE +SHA256\na\.sh +text\/x-shellscript +21 +- +[0-9a-f]{12}\n$/],
     ['/bundles/web/parts', /^FILE /],
-    ['/bundles/web/revisions', /^REVISION +CREATED +AUTHOR +PARTS +DIGEST\n1 +2026.*admin +1 /],
+    ['/bundles/web/revisions', /^REVISION +CREATED +AUTHOR +PARTS +DIGEST +MESSAGE\n1 +2026.*admin +1 /],
   ] as const) {
     const answer = await api('GET', `${url}?format=text`);
     assert.equal(answer.headers['content-type'], 'text/plain; charset=utf-8');
@@ -379,6 +418,7 @@ test('a cloud-config that cloud-init would drop is 422 with the place, and nothi
     ['a broken patch', put('#cloud-config-jsonp\n[{]\n'), 422, 'bad_json'],
     ['with its type said', put('hello', '?type=text/cloud-config'), 422, 'not_a_mapping'],
     ['in a dry run', put('#cloud-config\na: [\n', '?dryRun=true'), 422, 'bad_yaml'],
+    ['broken jinja', put('## template: jinja\n#cloud-config\n{% if %}\n'), 422, 'jinja_syntax'],
   ]);
   assert.equal(await test.store.findBundle('web'), null);
   const broken = (await test.api(...put('#cloud-config\na: 1\nPASSWORD: c: d\n'))).json();
@@ -393,7 +433,7 @@ test('a cloud-config that cloud-init would drop is 422 with the place, and nothi
   const template = await test.api(
     'PUT',
     '/bundles/web/parts/j.cfg',
-    '## template: jinja\n#cloud-config\na: {{ x }}\n{% if %}\n',
+    '## template: jinja\n#cloud-config\na: {{ v1.x }}\n{% if v1.y %}\nb: [\n{% endif %}\n',
   );
   assert.deepEqual([template.statusCode, template.json().findings], [201, []]);
 });
@@ -442,7 +482,7 @@ test('MIME import: what is typed a script and begins like a cloud-config is one,
     ['text/x-shellscript', 'b.sh', SH],
     ['text/x-shellscript', 'c', 'echo no mark\n'],
     ['text/x-shellscript-per-boot', 'd', SH],
-    ['text/x-shellscript', 'e', '\n  #part-handler\ndef list_types():\n    return []\n'],
+    ['text/x-shellscript', 'e', '\n  #part-handler\ndef list_types():\n    return []\ndef handle_part(*args):\n    pass\n'],
   ]
     .map(([type, name, body]) => `--x\nContent-Type: ${type}\nContent-Disposition: attachment; filename="${name}"\n\n${body}\n`)
     .join('');
@@ -571,7 +611,11 @@ test('a part that cannot be is refused, and nothing changes', async (t) => {
     ['a type against the first line', put('web/parts/b.sh?type=text/cloud-config'), 422, 'type_mismatch'],
     ['a merge rule that is none', put('web/parts/b.cfg?merge=a%0d%0aX:y', CONFIG), 422, 'bad_merge'],
     ['a merge rule in a header that is none', put('web/parts/b.cfg', CONFIG, { 'merge-type': 'list(";)' }), 422, 'bad_merge'],
-    ['a template', put('web/parts/b.sh?template=true'), 422, 'template_unsupported'],
+    ['a broken template', put('web/parts/b.sh?template=true', `${SH}{% if %}\n`), 422, 'bad_template'],
+    ['a message of two lines', put('web/parts/b.sh?message=a%0ab'), 400, 'bad_message'],
+    ['a message of 501 characters', put(`web/parts/b.sh?message=${'a'.repeat(501)}`), 400, 'bad_request'],
+    ['consent by a name that is none', put('web/parts/b.sh?accept=vm,V%20M'), 400, 'bad_name'],
+    ['consent that is no boolean', put('web/parts/b.sh?force=perhaps'), 400, 'bad_request'],
     ['a resumed upload', put('web/parts/b.sh', SH, { 'content-range': 'bytes 1-20/21' }), 400, 'content_range'],
     ['a Content-Type that is none', put('web/parts/b.sh', SH, { 'content-type': 'nonsense' }), 415, 'bad_content_type'],
     ['a part of no bundle', ['DELETE', '/bundles/none/parts/a.sh'], 404, 'unknown_bundle'],

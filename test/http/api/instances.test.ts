@@ -266,6 +266,98 @@ test('an instance may come in a form', async (t) => {
   assert.deepEqual([again.statusCode, again.json().changed], [200, false]);
 });
 
+test('secrets come with an instance, merge, and are never answered', async (t) => {
+  const test = await build(t);
+  const { api } = test;
+  const secretsOf = (answer: {
+    json(): { status: { secrets: { name: string; bytes: number; endsWithNewline: boolean }[] } };
+  }) => answer.json().status.secrets.map(({ name, bytes, endsWithNewline }) => [name, bytes, endsWithNewline]);
+  const put = await api('PUT', '/instances/vm', { bundles: ['web'], secrets: { b: 'x\n', 'a.key': 'ü' } });
+  assert.equal(put.statusCode, 201, put.body);
+  assert.equal(put.json().secrets, undefined);
+  const both = [
+    ['a.key', 2, false],
+    ['b', 2, true],
+  ];
+  assert.deepEqual(secretsOf(put), both);
+  const got = await api('GET', '/instances/vm');
+  assert.deepEqual(secretsOf(got), both);
+  const again = await api('PUT', '/instances/vm', got.body, { 'if-match': String(got.headers.etag) });
+  assert.deepEqual([again.json().changed, secretsOf(again)], [false, both], 'what GET said, put again, loses none');
+  const same = await api('PUT', '/instances/vm', { bundles: ['web'], secrets: { b: 'x\n', none: null } });
+  assert.deepEqual([same.json().changed, same.headers.etag], [false, got.headers.etag]);
+  const removed = await api('PUT', '/instances/vm', { bundles: ['web'], secrets: { b: null, c: 'y' } });
+  assert.deepEqual([removed.json().changed, removed.json().status.version], [true, 2]);
+  assert.deepEqual(secretsOf(removed), [
+    ['a.key', 2, false],
+    ['c', 1, false],
+  ]);
+  const patched = await api('PATCH', '/instances/vm', { secrets: { c: null, d: 'z' }, labels: { site: 'fra1' } });
+  assert.deepEqual(
+    [patched.statusCode, patched.json().labels, patched.json().secrets, secretsOf(patched)],
+    [
+      200,
+      { site: 'fra1' },
+      undefined,
+      [
+        ['a.key', 2, false],
+        ['d', 1, false],
+      ],
+    ],
+  );
+  const list = await api('PUT', '/instances', [
+    { name: 'vm', bundles: ['web'], secrets: { d: null } },
+    { name: 'new', bundles: ['web'], secrets: { e: 'x' } },
+  ]);
+  assert.deepEqual(
+    list.json().items.map((item: { status: { secrets: { name: string }[] } }) => item.status.secrets.map(({ name }) => name)),
+    [['a.key'], ['e']],
+  );
+  const state = await snapshot(test);
+  for (const [method, url, body] of [
+    ['PUT', '/instances/vm', { bundles: ['web'], secrets: { f: 'x' } }],
+    ['PATCH', '/instances/vm', { secrets: { 'a.key': null } }],
+    ['PUT', '/instances', [{ name: 'new', bundles: ['web'], secrets: { e: 'y' } }]],
+  ] as const) {
+    assert.ok([true, 1].includes((await api(method, `${url}?dryRun=true`, body)).json().changed));
+    assert.equal(await snapshot(test), state, `${method} ${url}`);
+  }
+});
+
+test('secrets of a form keep their bytes', async (t) => {
+  const { api } = await build(t);
+  const template = '#!/bin/sh\necho {{ secrets.tls | base64 }} {{ secrets.token }}\n';
+  await api('PUT', '/bundles/db/parts/t.sh?template=true', template);
+  const body = form(
+    ['instance', 'bundles: [db]\nsecrets: {other: x}\n'],
+    ['secrets.tls', 'a\r\n\n'],
+    ['secrets.token', 't0ken'],
+  );
+  const put = await api('PUT', '/instances/vm', body, FORM);
+  assert.equal(put.statusCode, 201, put.body);
+  const told = put
+    .json()
+    .status.secrets.map((secret: Record<string, unknown>) => [secret.name, secret.bytes, secret.endsWithNewline]);
+  assert.deepEqual(told, [
+    ['other', 1, false],
+    ['tls', 4, true],
+    ['token', 5, false],
+  ]);
+  const document = await api('GET', '/instances/vm/user-data?reveal=true');
+  assert.ok(document.body.includes(`echo ${Buffer.from('a\r\n\n').toString('base64')} t0ken\n`), document.body);
+});
+
+test('an instance whose document cannot be rendered any more says so, and why', async (t) => {
+  const { api } = await build(t);
+  await api('PUT', '/instances/vm', { bundles: ['db'] });
+  const broken = await api('PUT', '/bundles/db/parts/t.sh?template=true&force=true', `${SH}{{ vars.none }}\n`);
+  assert.ok(broken.statusCode < 300, broken.body);
+  const got = await api('GET', '/instances/vm');
+  const { document, findings, stub } = got.json().status;
+  assert.deepEqual([got.statusCode, document, findings[0].code], [200, null, 'unknown_variable']);
+  assert.ok(stub.url);
+});
+
 test('an instance-id and a hostname of every shape that is one are taken', async (t) => {
   const { api } = await build(t);
   for (const word of [
@@ -374,19 +466,6 @@ test('a stub has four forms', async (t) => {
   assert.match(await get('?form=nocloud'), /^ds=nocloud;s=http:\/\/192\.0\.2\.10:8080\/s\/[\w-]{40}\/\n$/);
 });
 
-test('user-data are the exact bytes of the next delivery, and no delivery', async (t) => {
-  const { api, boot, register } = await build(t);
-  const path = await register('vm', { 'web/u.sh': '#!/bin/sh\necho ü\n' });
-  const preview = await api('GET', '/instances/vm/user-data');
-  assert.equal(preview.headers['content-type'], 'text/plain; charset=utf-8');
-  assert.equal(preview.headers['x-content-type-options'], 'nosniff');
-  assert.deepEqual(preview.rawPayload, (await boot(path)).rawPayload);
-  assert.equal((await api('GET', '/instances/vm/deliveries')).json().items.length, 1);
-  const etag = String(preview.headers.etag);
-  assert.equal(etag, `"${(await api('GET', '/instances/vm')).json().status.document.digest}"`);
-  assert.equal((await api('GET', '/instances/vm/user-data', undefined, { 'if-none-match': etag })).statusCode, 304);
-});
-
 test('deleted it leaves a tombstone; revived it has its id, and fresh capabilities', async (t) => {
   const test = await build(t);
   const { api, boot } = test;
@@ -476,7 +555,11 @@ test('what cannot be registered is refused, and nothing changes', async (t) => {
   const test = await build(t);
   const { api } = test;
   await api('PUT', '/instances/vm', { bundles: ['web'] });
-  await api('PUT', '/bundles/kube/parts/pod.yaml', 'apiVersion: v1\nkind: Pod\nmetadata: {name: x}\n');
+  await api(
+    'PUT',
+    '/bundles/kube/parts/pod.yaml',
+    'apiVersion: v1\nkind: Pod\nmetadata: {name: x}\nspec: {containers: [{name: x, image: x}]}\n',
+  );
   const put = (body: unknown, headers: Record<string, string> = {}) => ['PUT', '/instances/vm', body, headers] as const;
   const spec = (more: object) => put({ bundles: ['db'], ...more });
   const json = { 'content-type': 'application/json' };
@@ -492,7 +575,13 @@ test('what cannot be registered is refused, and nothing changes', async (t) => {
     ['metaData as text', spec({ metaData: 'x' }), 400, 'bad_request'],
     ['vendorData as an object', spec({ vendorData: {} }), 400, 'bad_request'],
     ['networkConfig as a number', spec({ networkConfig: 1 }), 400, 'bad_request'],
-    ['secrets', spec({ secrets: { a: 'b' } }), 400, 'bad_request'],
+    ['a secret as a number', spec({ secrets: { a: 1 } }), 400, 'bad_request'],
+    ['secrets as a list', spec({ secrets: ['a'] }), 400, 'bad_request'],
+    ['no secrets', spec({ secrets: null }), 400, 'bad_request'],
+    ['a secret of a bad name', spec({ secrets: { 'a b': 'x' } }), 422, 'bad_secret_name'],
+    ['a secret of a name with a line break', spec({ secrets: { 'a\n': 'x' } }), 400, 'bad_request'],
+    ['an empty secret', spec({ secrets: { a: '' } }), 422, 'empty_secret'],
+    ['a secret past 64 KiB', spec({ secrets: { a: 'x'.repeat(64 * 1024 + 1) } }), 413, 'secret_too_large'],
     ['a policy', spec({ policy: {} }), 400, 'bad_request'],
     ['a list', put([]), 400, 'bad_request'],
     ['text', put('"x"', json), 400, 'bad_request'],
@@ -510,7 +599,27 @@ test('what cannot be registered is refused, and nothing changes', async (t) => {
       400,
       'bad_form',
     ],
-    ['a form with a field more', put(form(['instance', 'bundles: [db]'], ['secrets.a', 'x']), FORM), 400, 'unknown_field'],
+    ['a form with a field more', put(form(['instance', 'bundles: [db]'], ['secret.a', 'x']), FORM), 400, 'unknown_field'],
+    ['a form of secrets only', put(form(['secrets.a', 'x']), FORM), 400, 'bad_form'],
+    [
+      'a form with a secret twice',
+      put(form(['instance', 'bundles: [db]'], ['secrets.a', 'x'], ['secrets.a', 'y']), FORM),
+      400,
+      'duplicate_field',
+    ],
+    [
+      'a form with a secret in it and beside it',
+      put(form(['instance', 'bundles: [db]\nsecrets: {a: x}'], ['secrets.a', 'y']), FORM),
+      400,
+      'duplicate_field',
+    ],
+    ['a form with an empty secret', put(form(['instance', 'bundles: [db]'], ['secrets.a', '']), FORM), 422, 'empty_secret'],
+    [
+      'a form with a secret without a name',
+      put(form(['instance', 'bundles: [db]'], ['secrets.', 'x']), FORM),
+      422,
+      'bad_secret_name',
+    ],
     [
       'a form with a field twice',
       put(form(['instance', 'bundles: [db]'], ['instance', 'bundles: [db]']), FORM),
@@ -563,6 +672,8 @@ test('what cannot be registered is refused, and nothing changes', async (t) => {
     ['an unknown parameter', ['PUT', '/instances/vm?force=true', { bundles: [] }], 400, 'bad_request'],
     ['a patch that removes bundles', ['PATCH', '/instances/vm', { bundles: null }], 400, 'bad_request'],
     ['a patch with an unknown field', ['PATCH', '/instances/vm', { nope: 1 }], 400, 'bad_request'],
+    ['a patch of all secrets', ['PATCH', '/instances/vm', { secrets: null }], 400, 'bad_request'],
+    ['a patch of a secret to a list', ['PATCH', '/instances/vm', { secrets: { a: [] } }], 400, 'bad_request'],
     ['a patch that is a list', ['PATCH', '/instances/vm', []], 400, 'bad_request'],
     ['a patch to what is not there', ['PATCH', '/instances/none', {}], 404, 'unknown_instance'],
     ['a patch to an unknown bundle', ['PATCH', '/instances/vm', { bundles: ['none'] }], 422, 'unknown_bundle'],

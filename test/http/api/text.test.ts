@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fastify from 'fastify';
-import { isoTime, sendColumns } from '../../../src/http/api/text.ts';
+import { isoTime, printableLines, sendColumns } from '../../../src/http/api/text.ts';
 
 async function columns(heading: string[], rows: unknown[][]): Promise<string> {
   const app = fastify();
@@ -32,6 +32,10 @@ test('columns are as wide as what is in them', async () => {
 
 test('no cell breaks out of its line or its terminal', async () => {
   assert.equal(await columns(['A', 'B'], [['x\n\u001b[31my', 'a\u0085\u007f\tb']]), 'A         B\nx??[31my  a???b\n');
+});
+
+test('a text of several lines keeps them and its tabs, and nothing else that moves a cursor', () => {
+  assert.equal(printableLines('a\r\n\tb\u001b[31m\u202e\u2028\n'), 'a?\n\tb?[31m??\n');
 });
 
 test('times are RFC 3339 in UTC', () => {
