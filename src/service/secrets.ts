@@ -103,7 +103,8 @@ export function createSecretService(deps: {
 
   async function put(owner: SecretOwner, name: string, value: Uint8Array, options: SecretWriteOptions): Promise<SecretWritten> {
     const { before, changed, findings } = await change(owner, name, value, options);
-    const updatedAt = changed || !before ? clock() : before.updatedAt;
+    const stored = changed && !options.dryRun ? (await list(owner)).find((secret) => secret.name === name) : before;
+    const updatedAt = stored?.updatedAt ?? clock();
     return { secret: { name, ...measure(value), updatedAt }, created: !before, changed, findings };
   }
 
