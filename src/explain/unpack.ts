@@ -89,7 +89,8 @@ export function unpack(document: Uint8Array, client: ClientVersion, yaml: YamlRe
     return { isMime, messages, wrappers, includes, failure: null };
   } catch (failure) {
     if (!(failure instanceof StageFailure)) throw failure;
-    return { isMime, messages: [], wrappers: [], includes: [], failure };
+    // What was to be fetched was fetched before it failed.
+    return { isMime, messages: [], wrappers: [], includes, failure };
   }
 }
 

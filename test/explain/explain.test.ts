@@ -182,3 +182,12 @@ merged cloud-config
     );
   });
 });
+
+it('what a document includes is told although the document fails later: it was fetched before that', async () => {
+  const document = multipart(
+    part('text/x-include-url', '01-a', '#include\nhttp://192.0.2.1/a\n'),
+    part('text/cloud-config', '02-b', '#cloud-config\na: 1\n', 'X-Form: a\x0cb'),
+  );
+  const { failure, includes } = await explain(document, { client: '22.4' });
+  assert.deepEqual([failure?.code, includes.map(({ url }) => url)], ['unstorable', ['http://192.0.2.1/a']]);
+});
