@@ -291,20 +291,8 @@ export function createDocumentService({
     };
     const findings = await judge(Buffer.from(text));
     if (findings.length === 0 || !part.template.usesSecrets) return findings;
-    // What is said without knowing the secrets, too, says nothing of them.
-    const innocent = new Set<string>();
-    try {
-      const limits = { milliseconds: LIMITS.templateTrialMs, bytes: LIMITS.templateBytes };
-      const blind = await judge(Buffer.from(renderTemplate(part.template, veil(context), limits)));
-      for (const { message } of blind) innocent.add(message);
-    } catch (error) {
-      if (!(error instanceof BootbundleError)) throw error;
-    }
-    return findings.map((finding) =>
-      innocent.has(finding.message)
-        ? finding
-        : { ...finding, message: 'what the template renders to is wrong here; not quoted, since secrets are in it' },
-    );
+    const limits = { milliseconds: LIMITS.templateTrialMs, bytes: LIMITS.templateBytes };
+    return withoutSecrets(findings, () => judge(Buffer.from(renderTemplate(part.template, veil(context), limits))));
   }
 
   return {
@@ -344,7 +332,7 @@ export function createDocumentService({
       }
       const parts: CompiledPart[] = [];
       const templates = new Set<string>();
-      let whole = true;
+      let complete = true;
       for (const revision of revisions) {
         const context = contextOf(instance, revision, scene, whatIf);
         const inspectEach = async (part: TemplatePart, text: string) => {
@@ -355,16 +343,20 @@ export function createDocumentService({
           parts.push(...(await fill(revision, context, LIMITS.templateTrialMs, inspectEach)));
         } catch (error) {
           findings.push(...findingsOf(error));
-          whole = false;
+          complete = false;
         }
       }
       const judged = parts.some(({ type, origin }) => isJudgedBySchema(type) && templates.has(origin));
       const schema = judged ? ((await schemas())?.source ?? null) : null;
-      if (!whole) return { document: null, findings, schema };
+      if (!complete) return { document: null, findings, schema };
 
       const { bytes, parts: sent, findings: remarked } = draw(parts, instance);
       const keysOf = revisions.map(({ key }) => key);
-      findings.push(...remarked, ...lossesOf(parts, revisions, whatIf));
+      const whole = [...remarked, ...lossesOf(parts, revisions, whatIf)];
+      const secretive = revisions.some(({ usesSecrets }) => usesSecrets);
+      findings.push(
+        ...(secretive ? await withoutSecrets(whole, () => blindRemarks(instance, revisions, scene, whatIf)) : whole),
+      );
       // Another handler may heed other keys of it.
       if (instance.bundles.some((text) => parseReference(text).bundle === KUBE_BUNDLE))
         findings.push(...inspectKubeVars(instance.vars.kube));
@@ -380,6 +372,19 @@ export function createDocumentService({
     compile: (key, content, bodies) =>
       compileContent(key, content, async (sha256) => bodies.get(sha256) ?? store.findBody(sha256)),
   };
+
+  /** What is said of the whole document with placeholders in the secrets' places. */
+  async function blindRemarks(
+    instance: DocumentOwner,
+    revisions: readonly CompiledRevision[],
+    scene: Scene,
+    whatIf: WhatIf,
+  ): Promise<Finding[]> {
+    const parts: CompiledPart[] = [];
+    for (const revision of revisions)
+      parts.push(...(await fill(revision, veil(contextOf(instance, revision, scene, whatIf)), LIMITS.templateTrialMs)));
+    return [...draw(parts, instance).findings, ...lossesOf(parts, revisions, whatIf)];
+  }
 
   function lossesOf(parts: readonly CompiledPart[], revisions: readonly CompiledRevision[], whatIf: WhatIf): Finding[] {
     const find = () => findLostValues(configSources(parts), keepsGivenOrder(parts) ? 'given' : 'reverse');
@@ -413,6 +418,21 @@ function namingPart<T>(part: string, work: () => T): T {
     const findings = findingsOf(error).map((finding) => ({ ...finding, part }));
     throw new BootbundleError(error.kind, error.code, `${part}: ${error.message}`, { findings, cause: error });
   }
+}
+
+/** What is said without knowing the secrets, too, says nothing of them; any other sentence is kept back. */
+async function withoutSecrets(findings: readonly Finding[], blind: () => Promise<Finding[]>): Promise<Finding[]> {
+  const innocent = new Set<string>();
+  try {
+    if (findings.length > 0) for (const { message } of await blind()) innocent.add(message);
+  } catch (error) {
+    if (!(error instanceof BootbundleError)) throw error;
+  }
+  return findings.map((finding) =>
+    innocent.has(finding.message)
+      ? finding
+      : { ...finding, message: 'what a template renders to is wrong here; not quoted, since secrets are in it' },
+  );
 }
 
 /** Placeholders in the secrets' places, put there before anything is rendered. */

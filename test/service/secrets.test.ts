@@ -73,6 +73,19 @@ test('a secret that is spoilt by what it does to a document is not quoted by the
   assert.doesNotMatch(app.log(), /hunter2/);
 });
 
+test('what is said of the document as a whole quotes no secret either', async (t) => {
+  const app = await buildTestApp(t);
+  const apt = (value: string) => `#cloud-config\napt: {sources: { {{ secrets.k }}: ${value} } }\n`;
+  await app.api('PUT', '/bundles/web/parts/a.yaml?template=true', apt('{source: a}'));
+  await app.api('PUT', '/bundles/web/parts/b.yaml?template=true', apt('[a]'));
+  const answer = await app.api('PUT', '/instances/vm', { bundles: ['web'], secrets: { k: 'hunter2' } });
+  assert.deepEqual(
+    [answer.statusCode, answer.json().status.findings.some(({ code }: { code: string }) => code === 'merge_clash')],
+    [201, true],
+  );
+  assert.doesNotMatch(answer.body, /hunter2/);
+});
+
 test('its bytes are kept as they were sent, and the answer tells what a person may have got wrong', async (t) => {
   const app = await fleet(t);
   const said = (await app.api('PUT', '/instances/vm/secrets/token', 'with a newline\n')).json();
