@@ -2,6 +2,7 @@ import type { Kysely } from 'kysely';
 import { initial } from './0001-initial.ts';
 import { reports } from './0002-reports.ts';
 import { secrets } from './0003-secrets.ts';
+import { boots } from './0004-boots.ts';
 
 /** What a statement must be fitted to, where the engines differ. */
 export type Engine = 'sqlite' | 'postgres';
@@ -14,4 +15,4 @@ export interface Migration {
 }
 
 /** In the order in which they run. A released one is never edited: a change is a new entry. */
-export const migrations: readonly Migration[] = [initial, reports, secrets];
+export const migrations: readonly Migration[] = [initial, reports, secrets, boots];

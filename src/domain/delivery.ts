@@ -1,5 +1,20 @@
+import type { Purpose } from './instance.ts';
+
 /** How a GET of a document ended, as far as a server can tell. */
-export type DeliveryOutcome = 'delivered' | 'aborted' | 'failed';
+export type DeliveryOutcome = 'delivered' | 'aborted' | 'failed' | 'refused';
+
+/** Why a fetch did not get the document: the window was shut, or the address is not allowed. */
+export type Refusal = 'closed' | 'expired' | 'delivered' | 'succeeded' | 'address';
+
+/** What a document was rendered from, beyond the revisions and the instance's version: with these its bytes can be made again. */
+export interface DeliveryInputs {
+  generations: Record<Purpose, number>;
+  publicUrl: string;
+  /** RENDERER_VERSION of src/render/document.ts. */
+  renderer: number;
+  /** The secrets' version of each bundle whose templates use secrets, by bundle. */
+  secretsVersions: Readonly<Record<string, number>>;
+}
 
 /** The ledger's record of one GET of a document. */
 export interface Delivery {
@@ -23,6 +38,12 @@ export interface Delivery {
   /** Whether it counts as a delivery of its own, or is cloud-init's repeat of one (see REPEAT_WINDOW_MS). */
   counted: boolean;
   outcome: DeliveryOutcome;
+  /** Why the document was refused; with the outcome `delivered` the policy's `afterClose` bundles were served instead. Else null. */
+  refusal: Refusal | null;
+  /** Whether secrets were in it. */
+  holdsSecrets: boolean;
+  /** Null for rows older than that, and where nothing was rendered. */
+  inputs: DeliveryInputs | null;
 }
 
 /** A GET about to be answered; the store decides `id` and `counted`. */

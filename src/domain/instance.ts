@@ -1,4 +1,6 @@
+import type { BootFacts } from './boot.ts';
 import type { JsonObject } from './json.ts';
+import type { PolicySpec } from './policy.ts';
 
 /** What an operator states about a machine. PUT states the whole of it. */
 export interface InstanceSpec {
@@ -13,6 +15,10 @@ export interface InstanceSpec {
   vendorData: string | null;
   /** The NoCloud `network-config`: as it is, or an object written as YAML; null for none. */
   networkConfig: string | JsonObject | null;
+  /** Who may fetch, and until when, where it differs from the config's defaults. */
+  policy: PolicySpec;
+  /** Whether the document carries the cloud-config that makes the machine report. */
+  track: boolean;
 }
 
 /** A capability is good for one purpose only. */
@@ -31,12 +37,18 @@ export interface Instance extends InstanceSpec {
   createdAt: number;
   updatedAt: number;
   retiredAt: number | null;
-  /** First and last counted delivery, and how many there were; pruning the ledger changes none of them. */
+  /** When the window was shut by hand, opened again, and until when that lasts; null: not. */
+  closedAt: number | null;
+  reopenedAt: number | null;
+  openUntil: number | null;
+  /** First and last counted delivery since the registration (or reopening), and how many there were; pruning the ledger changes none of them. */
   firstDeliveryAt: number | null;
   lastDeliveryAt: number | null;
   deliveryCount: number;
   /** Old reports that were dropped because the instance has as many as it may. */
   reportsDropped: number;
+  /** What is known of its boot. */
+  boot: BootFacts;
 }
 
 /** cloud-init's name for the machine: stable for the life of the registration (it keys "once per instance"). */

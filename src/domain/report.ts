@@ -1,3 +1,5 @@
+import type { BootEvent } from './boot.ts';
+
 /** What a machine's applier said of one manifest: applied, failed for good, or failed and tried again. */
 export type ManifestStatus = 'applied' | 'failed' | 'retrying';
 
@@ -21,15 +23,39 @@ export interface ManifestResult {
   at: number;
 }
 
+/** The end of a log, as it was posted. */
+export interface LogTail {
+  /** `cloud-init-output.log` */
+  name: string;
+  text: string;
+  /** Whether the beginning is missing. */
+  truncated: boolean;
+}
+
+/** cloud-init's phone-home: what names the machine has, and the public SSH host keys. */
+export interface PhoneHome {
+  instanceId: string;
+  hostname: string;
+  fqdn: string;
+  /** By kind (`rsa`, `ed25519`): the key's line, and its SHA-256 fingerprint as ssh-keygen prints it; null where it is no key. */
+  hostKeys: readonly { kind: string; key: string; fingerprint: string | null }[];
+}
+
+/** What one report says. */
+export type ReportBody =
+  | { kind: 'event'; event: BootEvent }
+  | { kind: 'phoneHome'; phoneHome: PhoneHome }
+  | { kind: 'log'; log: LogTail }
+  | { kind: 'manifest'; manifest: ManifestResult };
+
 /** Something a machine told us, and when it arrived. */
-export interface Report {
+export type Report = ReportBody & {
   /** Grows with time; also the cursor of a list. */
   id: number;
   instance: string;
   /** Epoch milliseconds by our clock. */
   at: number;
-  manifest: ManifestResult;
-}
+};
 
 /** `repeated`: it was there already. */
 export type ReportOutcome = 'stored' | 'repeated';

@@ -70,7 +70,16 @@ export function createDeliveryService(deps: {
   const deliver: DeliveryService['deliver'] = async (purpose, capability, fetcher) => {
     const instance = await open(purpose, capability);
     const { id: instanceId, version: instanceVersion } = instance;
-    const circumstances = { instanceId, instanceVersion, at: clock(), purpose, ...fetcher };
+    const circumstances = {
+      instanceId,
+      instanceVersion,
+      at: clock(),
+      purpose,
+      ...fetcher,
+      refusal: null,
+      holdsSecrets: false,
+      inputs: null,
+    };
     let document: Document;
     try {
       document = await render(instance);

@@ -1,3 +1,4 @@
+import { NO_BOOT } from '../domain/boot.ts';
 import { BootbundleError, conflict, forbidden, invalid, malformed, notFound, tooLarge } from '../domain/errors.ts';
 import { type Finding, refuseErrors } from '../domain/finding.ts';
 import type { Instance, InstanceSpec } from '../domain/instance.ts';
@@ -302,7 +303,17 @@ export function createInstanceService(deps: {
           createdAt: at,
           updatedAt: at,
         };
-        const base = before ?? { ...blank, firstDeliveryAt: null, lastDeliveryAt: null, deliveryCount: 0, reportsDropped: 0 };
+        const base = before ?? {
+          ...blank,
+          firstDeliveryAt: null,
+          lastDeliveryAt: null,
+          deliveryCount: 0,
+          reportsDropped: 0,
+          closedAt: null,
+          reopenedAt: null,
+          openUntil: null,
+          boot: NO_BOOT,
+        };
         const changed =
           !alive ||
           (secrets?.size ?? 0) > 0 ||
@@ -419,8 +430,9 @@ export function createInstanceService(deps: {
 }
 
 /** What an operator stated, without what we keep beside it. */
-export function specOf({ bundles, vars, labels, metaData, vendorData, networkConfig }: InstanceSpec): InstanceSpec {
-  return { bundles, vars, labels, metaData, vendorData, networkConfig };
+export function specOf(spec: InstanceSpec): InstanceSpec {
+  const { bundles, vars, labels, metaData, vendorData, networkConfig, policy, track } = spec;
+  return { bundles, vars, labels, metaData, vendorData, networkConfig, policy, track };
 }
 
 /** Changes with every change of the spec. */

@@ -45,7 +45,9 @@ export function createTimelineService(deps: { store: Store; keys: KeyRing; clock
       const events: TimelineEvent[] = [
         ...lifeOf(instance),
         ...deliveries.map((delivery) => ({ at: delivery.at, kind: 'fetched' as const, delivery })).reverse(),
-        ...reports.map(({ at, manifest }) => ({ at, kind: 'manifest' as const, manifest })).reverse(),
+        ...reports
+          .flatMap(({ at, ...body }) => (body.kind === 'manifest' ? [{ at, kind: body.kind, manifest: body.manifest }] : []))
+          .reverse(),
       ];
       // A stable sort: what happened in one millisecond stays in this order.
       return {

@@ -41,6 +41,17 @@ export interface Schema {
     bytes: number;
     ends_with_newline: number;
     updated_at: number;
+    version: number;
+  };
+  old_secret: {
+    id: Generated<number>;
+    owner_kind: string;
+    owner: string;
+    name: string;
+    sealed: Uint8Array;
+    from_version: number;
+    until_version: number;
+    replaced_at: number;
   };
   delivery: {
     id: Generated<number>;
@@ -55,8 +66,48 @@ export interface Schema {
     instance_version: number | null;
     counted: number;
     outcome: string;
+    holds_secrets: number;
+    refusal: string | null;
+    inputs: string | null;
+  };
+  alarm: {
+    id: Generated<number>;
+    instance: string;
+    at: number;
+    last_at: number;
+    count: number;
+    kind: string;
+    address: string;
+    user_agent: string;
   };
   report: { id: Generated<number>; instance: string; at: number; kind: string; key: string; body: string };
+  token: {
+    id: string;
+    name: string;
+    role: string;
+    sha256: string;
+    bundles: string;
+    instances: string;
+    created_at: number;
+    created_by: string;
+    expires_at: number | null;
+    revoked_at: number | null;
+    last_used_at: number | null;
+  };
+  audit: {
+    id: Generated<number>;
+    at: number;
+    actor: string;
+    role: string;
+    address: string;
+    request_id: string;
+    action: string;
+    kind: string;
+    name: string;
+    before: string | null;
+    after: string | null;
+    detail: string;
+  };
 }
 
 export interface InstanceRow {
@@ -69,6 +120,8 @@ export interface InstanceRow {
   meta_data: string;
   vendor_data: string;
   network_config: string;
+  policy: string;
+  track: string;
   instance_id: string;
   include_generation: number;
   seed_generation: number;
@@ -80,6 +133,13 @@ export interface InstanceRow {
   last_delivery_at: number | null;
   delivery_count: number;
   reports_dropped: number;
+  closed_at: number | null;
+  reopened_at: number | null;
+  open_until: number | null;
+  boot: string;
+  state: string;
+  waiting_since: number | null;
+  silent_at: number | null;
 }
 
 /**

@@ -107,6 +107,9 @@ export function deliveryStore(database: Database): DeliveryStore {
             instanceVersion: row.instance_version,
             counted: row.counted === 1,
             outcome: row.outcome as DeliveryOutcome,
+            refusal: row.refusal as Delivery['refusal'],
+            holdsSecrets: row.holds_secrets === 1,
+            inputs: row.inputs === null ? null : (JSON.parse(row.inputs) as Delivery['inputs']),
           }),
         );
       }),
@@ -129,6 +132,9 @@ function toRow(delivery: Omit<NewDelivery, 'instanceId'>): Omit<Schema['delivery
     revisions: JSON.stringify(delivery.revisions),
     instance_version: delivery.instanceVersion,
     outcome: delivery.outcome,
+    refusal: delivery.refusal,
+    holds_secrets: delivery.holdsSecrets ? 1 : 0,
+    inputs: delivery.inputs && JSON.stringify(delivery.inputs),
   };
 }
 

@@ -1,8 +1,10 @@
 import { type Kysely, type Selectable, sql } from 'kysely';
+import { type BootFacts, NO_BOOT } from '../domain/boot.ts';
 import { invalid, notFound, preconditionFailed } from '../domain/errors.ts';
 import { cloudInitInstanceId, type Instance, type InstanceSpec } from '../domain/instance.ts';
 import { canonicalJson, type Json, type JsonObject } from '../domain/json.ts';
 import { parseReference, type Reference } from '../domain/names.ts';
+import type { PolicySpec } from '../domain/policy.ts';
 import { type InstanceWrite, SPECS_KEPT, type Store } from '../domain/store.ts';
 import { chunks, type Database, type InstanceRow, indexable, plain, type Schema } from './database.ts';
 import { addressText } from './delivery.ts';
@@ -42,7 +44,8 @@ export function instanceStore(database: Database): InstanceStore {
           outcomes.filter(({ changed }) => changed),
           at,
         );
-        await saveSecrets(db, 'instance', secrets, at);
+        const versions = new Map(outcomes.map(({ row }) => [row.name, row.version]));
+        await saveSecrets(db, 'instance', secrets, { at, versions });
         return outcomes;
       });
       return written.map(({ row, created, changed }) => ({ instance: toInstance(row), created, changed }));
@@ -56,7 +59,9 @@ export function instanceStore(database: Database): InstanceStore {
           .where('instance', '=', instance)
           .where('version', '=', version)
           .executeTakeFirst();
-        return row ? (JSON.parse(row.spec) as InstanceSpec) : null;
+        // Older versions knew no policy and no tracking.
+        if (!row) return null;
+        return { policy: {}, track: false, ...(JSON.parse(row.spec) as Omit<InstanceSpec, 'policy' | 'track'>) };
       }),
 
     findInstance: (name) =>
@@ -123,7 +128,10 @@ export function instanceStore(database: Database): InstanceStore {
 }
 
 /** The columns that hold the spec, each as JSON text. */
-type SpecColumns = Pick<InstanceRow, 'bundles' | 'vars' | 'labels' | 'meta_data' | 'vendor_data' | 'network_config'>;
+type SpecColumns = Pick<
+  InstanceRow,
+  'bundles' | 'vars' | 'labels' | 'meta_data' | 'vendor_data' | 'network_config' | 'policy' | 'track'
+>;
 
 interface Prepared {
   write: InstanceWrite;
@@ -147,6 +155,20 @@ function secretsOf(writes: readonly InstanceWrite[]) {
   return new Map(writes.flatMap(({ name, secrets }) => (secrets && secrets.size > 0 ? [[name, secrets]] : [])));
 }
 
+/** What a registration begins with. */
+const BLANK_BOOT = {
+  first_delivery_at: null,
+  last_delivery_at: null,
+  delivery_count: 0,
+  reports_dropped: 0,
+  closed_at: null,
+  reopened_at: null,
+  open_until: null,
+  boot: '{}',
+  state: 'registered',
+  silent_at: null,
+};
+
 interface Found {
   /** The row of that name, if there is one. */
   before: InstanceRow | undefined;
@@ -169,10 +191,8 @@ function decide(item: Prepared, { before, secrets, at }: Found): Outcome {
     seed_generation: 0,
     report_generation: 0,
     created_at: at,
-    first_delivery_at: null,
-    last_delivery_at: null,
-    delivery_count: 0,
-    reports_dropped: 0,
+    ...BLANK_BOOT,
+    waiting_since: at,
   };
   const row: InstanceRow = {
     ...base,
@@ -188,10 +208,7 @@ function decide(item: Prepared, { before, secrets, at }: Found): Outcome {
     row.include_generation += 1;
     row.seed_generation += 1;
     row.report_generation += 1;
-    row.first_delivery_at = null;
-    row.last_delivery_at = null;
-    row.delivery_count = 0;
-    row.reports_dropped = 0;
+    Object.assign(row, BLANK_BOOT, { waiting_since: at });
   }
   return { ...item, row, created: !alive, changed: true };
 }
@@ -223,6 +240,8 @@ async function save(db: Kysely<Schema>, outcomes: readonly Outcome[], at: number
           meta_data: ref('excluded.meta_data'),
           vendor_data: ref('excluded.vendor_data'),
           network_config: ref('excluded.network_config'),
+          policy: ref('excluded.policy'),
+          track: ref('excluded.track'),
           instance_id: ref('excluded.instance_id'),
           include_generation: ref('excluded.include_generation'),
           seed_generation: ref('excluded.seed_generation'),
@@ -233,6 +252,13 @@ async function save(db: Kysely<Schema>, outcomes: readonly Outcome[], at: number
           last_delivery_at: ref('excluded.last_delivery_at'),
           delivery_count: ref('excluded.delivery_count'),
           reports_dropped: ref('excluded.reports_dropped'),
+          closed_at: ref('excluded.closed_at'),
+          reopened_at: ref('excluded.reopened_at'),
+          open_until: ref('excluded.open_until'),
+          boot: ref('excluded.boot'),
+          state: ref('excluded.state'),
+          waiting_since: ref('excluded.waiting_since'),
+          silent_at: ref('excluded.silent_at'),
         })),
       )
       .execute();
@@ -273,8 +299,11 @@ async function saveSpecs(db: Kysely<Schema>, outcomes: readonly Outcome[], at: n
 
 /** The spec as JSON, of columns that are JSON already. */
 function specText(columns: SpecColumns): string {
-  const { bundles, vars, labels, meta_data, vendor_data, network_config } = columns;
-  const fields = { bundles, vars, labels, metaData: meta_data, vendorData: vendor_data, networkConfig: network_config };
+  const { bundles, vars, labels, meta_data, vendor_data, network_config, policy, track } = columns;
+  const fields = {
+    ...{ bundles, vars, labels, policy, track },
+    ...{ metaData: meta_data, vendorData: vendor_data, networkConfig: network_config },
+  };
   return `{${Object.entries(fields)
     .map(([field, json]) => `"${field}":${json}`)
     .join(',')}}`;
@@ -305,6 +334,8 @@ function toColumns(spec: InstanceSpec): SpecColumns {
     meta_data: JSON.stringify(spec.metaData),
     vendor_data: JSON.stringify(spec.vendorData),
     network_config: JSON.stringify(spec.networkConfig),
+    policy: JSON.stringify(spec.policy),
+    track: JSON.stringify(spec.track),
   };
 }
 
@@ -328,6 +359,8 @@ function toInstance(row: Selectable<InstanceRow>): Instance {
     metaData: JSON.parse(row.meta_data) as JsonObject,
     vendorData: JSON.parse(row.vendor_data) as string | null,
     networkConfig: JSON.parse(row.network_config) as string | JsonObject | null,
+    policy: JSON.parse(row.policy) as PolicySpec,
+    track: JSON.parse(row.track) as boolean,
     generations: { include: row.include_generation, seed: row.seed_generation, report: row.report_generation },
     createdAt: row.created_at,
     updatedAt: row.updated_at,
@@ -336,7 +369,16 @@ function toInstance(row: Selectable<InstanceRow>): Instance {
     lastDeliveryAt: row.last_delivery_at,
     deliveryCount: row.delivery_count,
     reportsDropped: row.reports_dropped,
+    closedAt: row.closed_at,
+    reopenedAt: row.reopened_at,
+    openUntil: row.open_until,
+    boot: toFacts(row.boot),
   };
+}
+
+/** What is not known is as if nothing had happened: rows of before this version hold `{}`. */
+export function toFacts(text: string): BootFacts {
+  return { ...NO_BOOT, ...(JSON.parse(text) as Partial<BootFacts>) };
 }
 
 const mismatch = (name: string) =>

@@ -67,7 +67,13 @@ export function reportStore(database: Database): ReportStore {
           .orderBy('id', 'desc')
           .limit(limit)
           .execute();
-        return rows.map(({ id, instance, at, body }) => ({ id, instance, at, manifest: JSON.parse(body) as ManifestResult }));
+        return rows.map(({ id, instance, at, body }) => ({
+          id,
+          instance,
+          at,
+          kind: 'manifest',
+          manifest: JSON.parse(body) as ManifestResult,
+        }));
       }),
   };
 }

@@ -28,7 +28,7 @@ export function secretStore(database: Database): SecretStore {
         await checkSight(db, sight);
         const changes = await weighSecrets(db, 'bundle', new Map([[bundle, secrets]]));
         if (changes.size === 0) return;
-        await saveSecrets(db, 'bundle', changes, at);
+        await saveSecrets(db, 'bundle', changes, { at, versions: new Map([[bundle, base + 1]]) });
         await raiseSecretsVersion(db, bundle);
       }),
 
@@ -128,12 +128,12 @@ export async function weighSecrets(
   return changes;
 }
 
-/** Writes what {@link weighSecrets} found. */
+/** Writes what {@link weighSecrets} found. `versions`: each owner's with the change. */
 export async function saveSecrets(
   db: Kysely<Schema>,
   kind: SecretOwner['kind'],
   changes: ReadonlyMap<string, SecretsChange>,
-  at: number,
+  { at, versions }: { at: number; versions: ReadonlyMap<string, number> },
 ): Promise<void> {
   const drops = [...changes].flatMap(([owner, { drop }]) => drop.map((name) => [owner, name] as const));
   for (const some of chunks(drops, ROWS_PER_STATEMENT))
@@ -151,6 +151,7 @@ export async function saveSecrets(
       bytes,
       ends_with_newline: endsWithNewline ? 1 : 0,
       updated_at: at,
+      version: versions.get(owner) ?? 0,
     })),
   );
   for (const some of chunks(rows, ROWS_PER_STATEMENT))
@@ -163,6 +164,7 @@ export async function saveSecrets(
           bytes: ref('excluded.bytes'),
           ends_with_newline: ref('excluded.ends_with_newline'),
           updated_at: ref('excluded.updated_at'),
+          version: ref('excluded.version'),
         })),
       )
       .execute();

@@ -37,7 +37,16 @@ async function fetchDocument(t: TestContext, folder: string): Promise<Buffer> {
     assert.equal(answer.statusCode, 201, answer.body);
   }
   // A registration draws a random id, and a document may hold it.
-  const blank = { bundles: [], vars: {}, labels: {}, metaData: {}, vendorData: null, networkConfig: null };
+  const blank = {
+    bundles: [],
+    vars: {},
+    labels: {},
+    metaData: {},
+    vendorData: null,
+    networkConfig: null,
+    policy: {},
+    track: false,
+  };
   await store.putInstances([{ name: 'my-atomic-server', spec: blank, freshId: ID, expect: null }], { at: START });
   const spec = JSON.parse(readFileSync(join(folder, 'instance.json'), 'utf8'));
   const written = await api('PUT', '/instances/my-atomic-server', spec);

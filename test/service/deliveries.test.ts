@@ -10,7 +10,16 @@ import { createDocumentService } from '../../src/service/documents.ts';
 import { createKeyRing } from '../../src/service/keys.ts';
 import { openStore } from '../../src/store/open.ts';
 
-const SPEC: InstanceSpec = { bundles: [], vars: {}, labels: {}, metaData: {}, vendorData: null, networkConfig: null };
+const SPEC: InstanceSpec = {
+  bundles: [],
+  vars: {},
+  labels: {},
+  metaData: {},
+  vendorData: null,
+  networkConfig: null,
+  policy: {},
+  track: false,
+};
 const FETCHER = { address: '198.51.100.7', userAgent: 'Cloud-Init/25.1.4' };
 const ID = '0123456789abcdef';
 const keys = createKeyRing([Buffer.alloc(32, 1)]);

@@ -7,7 +7,16 @@ import { createKeyRing } from '../../src/service/keys.ts';
 import { createTimelineService } from '../../src/service/timeline.ts';
 import { openStore } from '../../src/store/open.ts';
 
-const SPEC: InstanceSpec = { bundles: [], vars: {}, labels: {}, metaData: {}, vendorData: null, networkConfig: null };
+const SPEC: InstanceSpec = {
+  bundles: [],
+  vars: {},
+  labels: {},
+  metaData: {},
+  vendorData: null,
+  networkConfig: null,
+  policy: {},
+  track: false,
+};
 const ID = '0123456789abcdef';
 const keys = createKeyRing([Buffer.alloc(32, 1)]);
 const result = (id: string): ManifestResult => ({
@@ -44,6 +53,9 @@ async function bench(t: TestContext) {
         revisions: [],
         instanceVersion: 1,
         outcome: 'delivered',
+        refusal: null,
+        holdsSecrets: false,
+        inputs: null,
       },
     ]);
   const report = async (at: number, id: string) => {

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, type TestContext, test } from 'node:test';
 import { sql } from 'kysely';
 import { type Migration, migrations } from '../../migrations/index.ts';
+import { NO_BOOT } from '../../src/domain/boot.ts';
 import { type Part, type RevisionContent, revisionDigest, sha256 } from '../../src/domain/bundle.ts';
 import { type NewDelivery, REPEAT_WINDOW_MS } from '../../src/domain/delivery.ts';
 import { BootbundleError, type ErrorKind } from '../../src/domain/errors.ts';
@@ -452,6 +453,8 @@ export function conformance(name: string, makeStore: MakeStore) {
         metaData: { 'instance-id': 'i-own', nested: [1] },
         vendorData: '#cloud-config\n\0',
         networkConfig: { version: 2, ethernets: {} },
+        policy: { closeAfter: '1h', allowFrom: ['192.0.2.0/24'] },
+        track: false,
       };
       const [written] = await store.putInstances([{ name: 'vm', spec, freshId: '00000000000000aa', expect: null }], {
         at: START,
@@ -469,6 +472,10 @@ export function conformance(name: string, makeStore: MakeStore) {
         lastDeliveryAt: null,
         deliveryCount: 0,
         reportsDropped: 0,
+        closedAt: null,
+        reopenedAt: null,
+        openUntil: null,
+        boot: NO_BOOT,
       };
       assert.deepEqual(written, { instance: expected, created: true, changed: true });
       assert.deepEqual(await store.findInstance('vm'), expected);
@@ -1414,7 +1421,7 @@ export function conformance(name: string, makeStore: MakeStore) {
         assert.equal(await store.recordReport(report(vm, id)), 'repeated');
       }
       assert.equal(await store.recordReport(report(other, 'a')), 'stored');
-      const kept = await store.listReports('vm', ALL);
+      const kept = await manifests(store, 'vm');
       assert.deepEqual(
         kept.map(({ instance, at, manifest }) => ({ instance, at, manifest })),
         [long, 'a\0', 'a'].map((id) => ({ instance: 'vm', at: START, manifest: manifest(id) })),
@@ -1431,7 +1438,7 @@ export function conformance(name: string, makeStore: MakeStore) {
       const [vm, other] = [await registered(store, 'vm'), await registered(store, 'other')];
       for (const id of ['a', 'b', 'c', 'd']) assert.equal(await store.recordReport(report(vm, id, 2)), 'stored');
       assert.equal(await store.recordReport(report(other, 'a', 2)), 'stored');
-      const ids = async (name: string) => (await store.listReports(name, ALL)).map(({ manifest }) => manifest.id);
+      const ids = async (name: string) => (await manifests(store, name)).map(({ manifest }) => manifest.id);
       assert.deepEqual([await ids('vm'), await ids('other')], [['d', 'c'], ['a']]);
       const dropped = async (name: string) => (await store.findInstance(name))?.reportsDropped;
       assert.deepEqual([await dropped('vm'), await dropped('other')], [2, 0]);
@@ -1445,8 +1452,8 @@ export function conformance(name: string, makeStore: MakeStore) {
     contract('listReports goes from the newest, page by page', async (store) => {
       const vm = await registered(store, 'vm');
       for (const id of ['a', 'b', 'c']) await store.recordReport(report(vm, id));
-      const first = await store.listReports('vm', { after: null, limit: 2 });
-      const second = await store.listReports('vm', { after: first.at(-1)?.id ?? null, limit: 2 });
+      const first = await manifests(store, 'vm', { after: null, limit: 2 });
+      const second = await manifests(store, 'vm', { after: first.at(-1)?.id ?? null, limit: 2 });
       assert.deepEqual(
         [...first, ...second].map(({ manifest }) => manifest.id),
         ['c', 'b', 'a'],
@@ -1605,7 +1612,8 @@ export function migrationConformance(name: string, makeDatabase: (t: TestContext
         (await store.listDeliveries('vm', ALL)).map(({ instanceVersion }) => instanceVersion),
         [null],
       );
-      assert.deepEqual(await store.findSpec('vm', 3), spec);
+      // What was delivered then carried no tracking.
+      assert.deepEqual(await store.findSpec('vm', 3), { ...spec, track: false });
       const links = await database.read((db) =>
         db
           .selectFrom('revision_body')
@@ -1680,7 +1688,17 @@ function put(
 export function write(name: string, spec: Partial<InstanceSpec> = {}): InstanceWrite {
   return {
     name,
-    spec: { bundles: [], vars: {}, labels: {}, metaData: {}, vendorData: null, networkConfig: null, ...spec },
+    spec: {
+      bundles: [],
+      vars: {},
+      labels: {},
+      metaData: {},
+      vendorData: null,
+      networkConfig: null,
+      policy: {},
+      track: true,
+      ...spec,
+    },
     freshId: sha256(name).slice(0, 16),
     expect: undefined,
   };
@@ -1694,6 +1712,12 @@ export function sealed(changes: Record<string, string | null>): Map<string, NewS
       value === null ? null : { sealed: Buffer.from(value), bytes: value.length, endsWithNewline: false },
     ]),
   );
+}
+
+/** What was reported of manifests, newest first. */
+async function manifests(store: Store, instance: string, page: Page<number> = ALL) {
+  const reports = await store.listReports(instance, page);
+  return reports.map((report) => ({ ...report, manifest: (report as { manifest: ManifestResult }).manifest }));
 }
 
 /** What {@link sealed} put there, by name. */
@@ -1729,6 +1753,9 @@ function delivery(instance: Instance, change: Partial<NewDelivery> = {}): NewDel
     revisions: ['web@1', 'db@3'],
     instanceVersion: 1,
     outcome: 'delivered',
+    refusal: null,
+    holdsSecrets: false,
+    inputs: null,
     ...change,
   };
 }

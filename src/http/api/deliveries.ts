@@ -20,9 +20,16 @@ const DeliveryView = Type.Object(
       Type.Integer({ description: 'The version of the instance it was rendered for; null: from before that was noted' }),
     ),
     counted: Type.Boolean({ description: 'false: a repeat of cloud-init’s within two minutes of a counted one' }),
-    outcome: Type.Union([Type.Literal('delivered'), Type.Literal('aborted'), Type.Literal('failed')], {
+    outcome: Type.Union([Type.Literal('delivered'), Type.Literal('aborted'), Type.Literal('failed'), Type.Literal('refused')], {
       description: 'aborted: the client went away first (best effort); failed: nothing could be rendered',
     }),
+    refusal: Nullable(
+      Type.Union(
+        (['closed', 'expired', 'delivered', 'succeeded', 'address'] as const).map((why) => Type.Literal(why)),
+        { description: 'Why the document was refused; delivered all the same: the policy’s afterClose bundles' },
+      ),
+    ),
+    holdsSecrets: Type.Boolean({ description: 'Whether secrets were in it' }),
   },
   { $id: 'Delivery' },
 );
@@ -81,6 +88,6 @@ export const deliveryRoutes: FastifyPluginAsyncTypebox<{ deliveries: DeliverySer
   );
 };
 
-export function viewDelivery(delivery: Delivery) {
+export function viewDelivery({ inputs: _, ...delivery }: Delivery) {
   return { ...delivery, at: isoTime(delivery.at) };
 }

@@ -19,6 +19,8 @@ const InstanceView = Type.Object(
     metaData: FreeObject('Added to the NoCloud meta-data'),
     vendorData: Nullable(Type.String()),
     networkConfig: Type.Unknown({ description: 'Text, object or null' }),
+    policy: FreeObject('Who may fetch, where it differs from the defaults'),
+    track: Type.Boolean(),
     changed: Type.Optional(Type.Boolean({ description: 'On a write. false: it was so already' })),
     status: Type.Object({
       id: Type.String(),
@@ -64,6 +66,8 @@ const InstanceView = Type.Object(
         metaData: {},
         vendorData: null,
         networkConfig: null,
+        policy: {},
+        track: true,
         status: {
           id: '5f1d6c1be0a9a3f4',
           instanceId: 'i-5f1d6c1be0a9a3f4',

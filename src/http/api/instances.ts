@@ -18,12 +18,26 @@ import {
   orText,
   PathName,
   problems,
+  Time,
   WriteQuery,
 } from '../schemas.ts';
 import { beforeBody, preconditionsOf, sendEtag } from './conditions.ts';
 import { nullableTime, sendWritten, viewItem, viewReport } from './instance-views.ts';
 import { isoTime, sendColumns } from './text.ts';
 
+const PolicyBody = Type.Object(
+  {
+    closeAfter: Type.Optional(Type.String({ description: 'A duration from the first delivery (`1h`), `success` or `never`' })),
+    expiresAt: Type.Optional(Time),
+    allowFrom: Type.Optional(Type.Array(Type.String(), { maxItems: 64, description: 'Networks, IPv4 and IPv6' })),
+    afterClose: Type.Optional(
+      Type.Union([Type.Literal('refuse'), Type.Array(Type.String({ maxLength: 130 }), { minItems: 1 })], {
+        description: '`refuse`, or references of bundles without secrets to serve instead',
+      }),
+    ),
+  },
+  { additionalProperties: false, description: 'Who may fetch, and until when; what is not said is the default' },
+);
 /** What PUT takes. `name`, `status` and `changed` may be there, since a GET (or a write) answered with them, and mean nothing. */
 const specFields = {
   bundles: Type.Array(Type.String({ maxLength: 130 }), {
@@ -45,6 +59,8 @@ const specFields = {
       description: 'The NoCloud network-config: text as it is, or an object',
     }),
   ),
+  policy: Type.Optional(PolicyBody),
+  track: Type.Optional(Type.Boolean({ description: 'false: the document does not make the machine report' })),
 };
 const ignoredFields = { status: Type.Optional(Type.Unknown()), changed: Type.Optional(Type.Unknown()) };
 const InstanceBody = Type.Object(
@@ -299,6 +315,8 @@ function toSpec(body: Omit<Static<typeof InstanceBody>, 'name'>): InstanceSpec {
     metaData: (body.metaData ?? {}) as JsonObject,
     vendorData: body.vendorData ?? null,
     networkConfig: (body.networkConfig ?? null) as string | JsonObject | null,
+    policy: body.policy ?? {},
+    track: body.track ?? true,
   };
 }
 

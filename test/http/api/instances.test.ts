@@ -66,6 +66,8 @@ test('a registration answers with the stub, the sizes and what there is to say',
     metaData: {},
     vendorData: null,
     networkConfig: null,
+    policy: {},
+    track: true,
   });
   assert.equal(status.stub.text, `#include-once\n${status.stub.url}\n`);
   assert.equal(status.stub.size, Buffer.byteLength(status.stub.text));
@@ -582,7 +584,7 @@ test('what cannot be registered is refused, and nothing changes', async (t) => {
     ['a secret of a name with a line break', spec({ secrets: { 'a\n': 'x' } }), 400, 'bad_request'],
     ['an empty secret', spec({ secrets: { a: '' } }), 422, 'empty_secret'],
     ['a secret past 64 KiB', spec({ secrets: { a: 'x'.repeat(64 * 1024 + 1) } }), 413, 'secret_too_large'],
-    ['a policy', spec({ policy: {} }), 400, 'bad_request'],
+    ['a policy with an unknown field', spec({ policy: { closes: '1h' } }), 400, 'bad_request'],
     ['a list', put([]), 400, 'bad_request'],
     ['text', put('"x"', json), 400, 'bad_request'],
     ['nothing', put(''), 400, 'empty_body'],

@@ -1,0 +1,24 @@
+import type { Actor } from './actor.ts';
+
+/** What was done to something. `before` and `after` are digests or entity tags, null where there was nothing (or nothing is told). */
+export interface AuditNote {
+  /** `put`, `delete`, `rotate`, `reveal` … */
+  action: string;
+  kind: 'bundle' | 'instance' | 'token' | 'service';
+  name: string;
+  before: string | null;
+  after: string | null;
+  /** What else there is to say, without a secret: `force`, `accept`, the part or secret by name, the purpose. */
+  detail: Readonly<Record<string, string | number | boolean | readonly string[]>>;
+}
+
+/** One line of the audit: append-only. */
+export interface AuditEntry extends AuditNote {
+  /** Grows with time; also the cursor of a list. */
+  id: number;
+  at: number;
+  actor: string;
+  role: Actor['role'];
+  address: string;
+  requestId: string;
+}

@@ -1,0 +1,17 @@
+import type { Transaction } from 'kysely';
+import type { Actor } from '../domain/actor.ts';
+import type { AuditNote } from '../domain/audit.ts';
+import { plain, type Schema } from './database.ts';
+
+/** Writes a line of the audit, in the transaction of the change it tells of: one is never there without the other. */
+export async function noteAudit(db: Transaction<Schema>, at: number, by: Actor, note: AuditNote): Promise<void> {
+  const { action, kind, name, before, after, detail } = note;
+  await db
+    .insertInto('audit')
+    .values({
+      at,
+      ...{ actor: plain(by.name), role: by.role, address: plain(by.address), request_id: by.requestId },
+      ...{ action, kind, name: plain(name), before, after, detail: plain(JSON.stringify(detail)) },
+    })
+    .execute();
+}
