@@ -1,5 +1,6 @@
 import { scheduler } from 'node:timers/promises';
 import { LRUCache } from 'lru-cache';
+import type { Expectations } from '../domain/boot.ts';
 import { KUBE_BUNDLE, type Part, type RevisionContent, sha256 } from '../domain/bundle.ts';
 import { BootbundleError, invalid, unavailable } from '../domain/errors.ts';
 import type { Finding } from '../domain/finding.ts';
@@ -31,7 +32,16 @@ export interface Document {
   parts: { filename: string; type: string; origin: string }[];
   /** What it was rendered from: `web@3`, in order. */
   revisions: string[];
+  /** Whether secrets are in it. */
+  holdsSecrets: boolean;
+  /** The secrets' version of each bundle whose templates use secrets, by bundle. */
+  secretsVersions: Record<string, number>;
+  /** What it makes a machine say, if all goes well. */
+  expects: Expectations;
 }
+
+/** A document as a person reads it. */
+export type Preview = Pick<Document, 'bytes' | 'digest' | 'parts' | 'revisions'>;
 
 /** What of an instance its document depends on. */
 export type DocumentOwner = Pick<Instance, 'id' | 'name' | 'generations' | 'bundles' | 'vars' | 'labels'>;
@@ -104,7 +114,7 @@ export interface DocumentService {
    */
   render(instance: DocumentOwner): Promise<Document>;
   /** The same with `‹secret:name›` in the secrets' places; `readable`: every text as it reads instead of encoded, for a person. */
-  preview(instance: DocumentOwner, readable: boolean): Promise<Document>;
+  preview(instance: DocumentOwner, readable: boolean): Promise<Preview>;
   /** The parts of a preview, in order. */
   read(instance: DocumentOwner): Promise<ReadablePart[]>;
   /** Whether what the machine gets depends on secrets. */
@@ -126,6 +136,32 @@ const CACHE_BYTES = 64 * 1024 * 1024;
 const REMEMBERED = 10_000;
 /** So many losses of merges: they depend on the revisions alone, and thousands of instances share them. */
 const REMEMBERED_LOSSES = 1000;
+
+/** A document with what there is to say of it. */
+function documentOf(
+  bytes: Buffer,
+  parts: Document['parts'],
+  instance: DocumentOwner,
+  revisions: readonly CompiledRevision[],
+  { meanings }: Scene,
+): Document {
+  const using = instance.bundles.filter((_, index) => revisions[index]?.usesSecrets);
+  const versions = using.map((text) => [parseReference(text).bundle, meanings.get(text)?.secretsVersion ?? 0] as const);
+  return {
+    bytes,
+    digest: sha256(bytes),
+    parts,
+    revisions: revisions.map(({ key }) => key),
+    holdsSecrets: using.length > 0,
+    secretsVersions: Object.fromEntries(versions),
+    expects: expectationsOf(parts),
+  };
+}
+
+function expectationsOf(parts: Document['parts']): Expectations {
+  const manifests = parts.filter(({ type }) => type.startsWith('text/x-kube-')).map(({ filename }) => filename);
+  return { events: false, phoneHome: false, manifests };
+}
 
 export function createDocumentService({
   store,
@@ -268,7 +304,7 @@ export function createDocumentService({
       );
     if (parts.reduce((sum, part) => sum + weightOf(part), 0) > LIMITS.servedBytes) throw tooLargeToServe();
     const { bytes, parts: sent } = draw(parts, instance);
-    return { bytes, digest: sha256(bytes), parts: sent, revisions: revisions.map(({ key }) => key) };
+    return documentOf(bytes, sent, instance, revisions, scene);
   }
 
   async function veiled(instance: DocumentOwner): Promise<{ parts: CompiledPart[]; revisions: string[] }> {
@@ -351,7 +387,6 @@ export function createDocumentService({
       if (!complete) return { document: null, findings, schema };
 
       const { bytes, parts: sent, findings: remarked } = draw(parts, instance);
-      const keysOf = revisions.map(({ key }) => key);
       const whole = [...remarked, ...lossesOf(parts, revisions, whatIf)];
       const secretive = revisions.some(({ usesSecrets }) => usesSecrets);
       findings.push(
@@ -366,7 +401,7 @@ export function createDocumentService({
           code: 'document_too_large',
           message: `the document would have ${bytes.length} bytes; the limit is ${LIMITS.documentBytes}`,
         });
-      return { document: { bytes, digest: sha256(bytes), parts: sent, revisions: keysOf }, findings, schema };
+      return { document: documentOf(bytes, sent, instance, revisions, scene), findings, schema };
     },
 
     compile: (key, content, bodies) =>

@@ -13,7 +13,7 @@ import { inspectNetworkConfig } from '../inspect/cloud-config.ts';
 import type { SchemaSet } from '../inspect/schema.ts';
 import { withVar } from './bundles.ts';
 import { diffParts, type Side } from './diff.ts';
-import { type Document, type DocumentOwner, type DocumentService, type Scene, sightOf } from './documents.ts';
+import { type Document, type DocumentOwner, type DocumentService, type Preview, type Scene, sightOf } from './documents.ts';
 import type { KeyRing } from './keys.ts';
 import { checkSecretValue, sealNew } from './secrets.ts';
 import type { Pause } from './slices.ts';
@@ -96,7 +96,7 @@ export interface InstanceService {
    */
   userData(name: string, reveal: boolean): Promise<{ document: Document; revealed: boolean }>;
   /** The document as a person reads it, with `‹secret:name›` in the secrets' places. */
-  preview(name: string): Promise<Document>;
+  preview(name: string): Promise<Preview>;
   /** What cloud-init will make of its document, secrets left out. */
   explain(name: string): Promise<Explanation>;
   /**
