@@ -73,6 +73,8 @@ export interface InstanceWrite {
   /** The id it gets if its name was never used. */
   freshId: string;
   expect: number | null | undefined;
+  /** The version the look at it was based on, null for "not there"; its secrets are of that version. Undefined: on none. */
+  seen?: number | null;
   /** Secrets to set, or (null) to remove; the others stay. None: none changes. */
   secrets?: ReadonlyMap<string, NewSecret | null>;
 }
@@ -165,9 +167,11 @@ export interface Store {
    * Registers or changes instances, all or none. An equal spec without a change of secrets changes nothing. A retired name is revived with its
    * id, every generation raised by one, its delivery count begun anew. Each version's spec is kept (SPECS_KEPT of them).
    * @throws precondition_failed `etag_mismatch` when an `expect` does not hold; invalid `unknown_bundle` when a reference means nothing (any more);
-   *   conflict `changed_meanwhile` when `sight` no longer holds
+   *   conflict `changed_meanwhile` when `sight` or a `seen` no longer holds
    */
   putInstances(writes: readonly InstanceWrite[], change: { at: number; sight?: Sight }): Promise<InstanceWritten[]>;
+  /** The version of each living instance of these names, in the same order; null where there is none. One query. */
+  findVersions(names: readonly string[]): Promise<(number | null)[]>;
   /** What an instance stated at a version, or null when that is no longer known. */
   findSpec(instance: string, version: number): Promise<InstanceSpec | null>;
   /** By name; a retired one too. */

@@ -117,8 +117,6 @@ export interface DocumentService {
   preview(instance: DocumentOwner, readable: boolean): Promise<Preview>;
   /** The parts of a preview, in order. */
   read(instance: DocumentOwner): Promise<ReadablePart[]>;
-  /** Whether what the machine gets depends on secrets. */
-  holdsSecrets(instance: DocumentOwner): Promise<boolean>;
   /** Reads what these machines' documents hang on; `into` adds to a scene, in which what was read stays as it was. */
   scene(instances: readonly DocumentOwner[], whatIf?: WhatIf, into?: Scene): Promise<Scene>;
   /**
@@ -349,11 +347,6 @@ export function createDocumentService({
         type,
         body: decodeBody(body),
       }));
-    },
-
-    async holdsSecrets(instance) {
-      const { revisions } = await readScene([instance]);
-      return [...revisions.values()].some(({ usesSecrets }) => usesSecrets);
     },
 
     scene: readScene,

@@ -13,7 +13,15 @@ import { inspectNetworkConfig } from '../inspect/cloud-config.ts';
 import type { SchemaSet } from '../inspect/schema.ts';
 import { withVar } from './bundles.ts';
 import { diffParts, type Side } from './diff.ts';
-import { type Document, type DocumentOwner, type DocumentService, type Preview, type Scene, sightOf } from './documents.ts';
+import {
+  type Document,
+  type DocumentOwner,
+  type DocumentService,
+  type Preview,
+  type Scene,
+  sightOf,
+  type WhatIf,
+} from './documents.ts';
 import type { KeyRing } from './keys.ts';
 import { checkSecretValue, sealNew } from './secrets.ts';
 import type { Pause } from './slices.ts';
@@ -153,8 +161,8 @@ export function createInstanceService(deps: {
     }
   }
 
-  /** What there is to say about each now. */
-  async function reportAll(instances: readonly Instance[]): Promise<InstanceReport[]> {
+  /** What there is to say about each now, or if what is under trial were so. */
+  async function reportAll(instances: readonly Instance[], trials?: ReadonlyMap<string, WhatIf>): Promise<InstanceReport[]> {
     const reports: InstanceReport[] = [];
     const scene: Scene = { meanings: new Map(), revisions: new Map(), secrets: new Map() };
     const pause = slices();
@@ -164,7 +172,7 @@ export function createInstanceService(deps: {
       const secrets = await store.findSecrets(page.map(({ name }) => ({ kind: 'instance', name })));
       for (const [index, instance] of page.entries()) {
         await pause();
-        const { document, findings, schema } = await documents.inspect(instance, scene);
+        const { document, findings, schema } = await documents.inspect(instance, scene, trials?.get(instance.name));
         reports.push({
           schema,
           instance,
@@ -207,31 +215,39 @@ export function createInstanceService(deps: {
     for (let attempt = 1; ; attempt++) {
       const scene: Scene = { meanings: new Map(), revisions: new Map(), secrets: new Map() };
       const writes: InstanceWrite[] = [];
+      const trials = new Map<string, WhatIf>();
       const pause = slices();
       for (let at = 0; at < list.length; at += PAGE) {
         const page = list.slice(at, at + PAGE).map(({ name, spec, expect, secrets }) => {
           checkSpec(spec);
           return { owner: { ...spec, id: deps.freshId(), name, generations: FIRST_GENERATIONS }, spec, expect, secrets };
         });
+        // Before its secrets are read, so that a change of them from here on is noticed.
+        const versions = await store.findVersions(page.map(({ owner }) => owner.name));
         await documents.scene(
           page.map(({ owner }) => owner),
           {},
           scene,
         );
-        for (const { owner, spec, expect, secrets } of page) {
+        for (const [index, { owner, spec, expect, secrets }] of page.entries()) {
           await pause();
+          const seen = versions[index] ?? null;
           const changes = await freshSecrets(owner.name, secrets);
           const whatIf = { secrets: { owner: { kind: 'instance' as const, name: owner.name }, changes } };
           const { findings } = await documents.inspect(owner, scene, whatIf);
           refuseErrors([...findings, ...(await networkFindings(spec))], owner.name);
-          writes.push({ name: owner.name, spec, freshId: owner.id, expect, secrets: seal(owner.name, changes) });
+          writes.push({ name: owner.name, spec, freshId: owner.id, expect, seen, secrets: seal(owner.name, changes) });
+          trials.set(owner.name, whatIf);
         }
       }
       try {
         const written = dryRun
           ? await foresee(writes)
           : await store.putInstances(writes, { at: clock(), sight: sightOf(scene) });
-        const reports = await reportAll(written.map(({ instance }) => instance));
+        const reports = await reportAll(
+          written.map(({ instance }) => instance),
+          dryRun ? trials : undefined,
+        );
         return reports.map((report, index) => {
           const { created, changed } = written[index] as { created: boolean; changed: boolean };
           return { ...report, stub: dryRun && created ? null : report.stub, created, changed };
@@ -281,7 +297,14 @@ export function createInstanceService(deps: {
   }
 
   async function sideOf(instance: Instance, id: number | null): Promise<Side> {
-    const parts = await documents.read(await ownerAt(instance, id));
+    const owner = await ownerAt(instance, id);
+    if (id !== null) {
+      const meanings = await store.resolveReferences(owner.bundles.map(parseReference));
+      const purged = owner.bundles.filter((_, index) => !meanings[index]);
+      if (purged.length > 0)
+        throw conflict('delivery_forgotten', `what it was rendered from is not kept any more: ${purged.join(', ')}`);
+    }
+    const parts = await documents.read(owner);
     return {
       label: id === null ? 'now' : `delivery:${id}`,
       vars: {},
@@ -404,9 +427,10 @@ export function createInstanceService(deps: {
 
     async userData(name, reveal) {
       const instance = await living(name);
-      const revealed = await documents.holdsSecrets(instance);
-      if (revealed && !reveal) throw forbidden('reveal_needed', 'secrets are in it: ask for …/preview, or say ?reveal=true');
-      return { document: await documents.render(instance), revealed };
+      const document = await documents.render(instance);
+      if (document.holdsSecrets && !reveal)
+        throw forbidden('reveal_needed', 'secrets are in it: ask for …/preview, or say ?reveal=true');
+      return { document, revealed: document.holdsSecrets };
     },
 
     preview: async (name) => documents.preview(await living(name), true),

@@ -1,6 +1,6 @@
 import { type Kysely, type Selectable, sql } from 'kysely';
 import { type BootFacts, NO_BOOT } from '../domain/boot.ts';
-import { invalid, notFound, preconditionFailed } from '../domain/errors.ts';
+import { conflict, invalid, notFound, preconditionFailed } from '../domain/errors.ts';
 import { cloudInitInstanceId, type Instance, type InstanceSpec } from '../domain/instance.ts';
 import { canonicalJson, type Json, type JsonObject } from '../domain/json.ts';
 import { parseReference, type Reference } from '../domain/names.ts';
@@ -13,7 +13,7 @@ import { dropSecrets, type SecretsChange, saveSecrets, weighSecrets } from './se
 
 type InstanceStore = Pick<
   Store,
-  'putInstances' | 'findSpec' | 'findInstance' | 'findInstanceById' | 'listInstances' | 'retireInstance'
+  'putInstances' | 'findVersions' | 'findSpec' | 'findInstance' | 'findInstanceById' | 'listInstances' | 'retireInstance'
 >;
 
 const NAMES_PER_STATEMENT = 5000;
@@ -50,6 +50,21 @@ export function instanceStore(database: Database): InstanceStore {
       });
       return written.map(({ row, created, changed }) => ({ instance: toInstance(row), created, changed }));
     },
+
+    findVersions: (names) =>
+      database.read(async (db) => {
+        const found = new Map<string, number>();
+        for (const some of chunks(names, NAMES_PER_STATEMENT)) {
+          const rows = await db
+            .selectFrom('instance')
+            .select(['name', 'version'])
+            .where('name', 'in', some)
+            .where('retired_at', 'is', null)
+            .execute();
+          for (const { name, version } of rows) found.set(name, version);
+        }
+        return names.map((name) => found.get(name) ?? null);
+      }),
 
     findSpec: (instance, version) =>
       database.read(async (db) => {
@@ -177,12 +192,15 @@ interface Found {
   at: number;
 }
 
-/** What a write makes of what is there. @throws precondition_failed `etag_mismatch` */
+/** What a write makes of what is there. @throws precondition_failed `etag_mismatch`; conflict `changed_meanwhile` */
 function decide(item: Prepared, { before, secrets, at }: Found): Outcome {
   const { write, columns } = item;
-  const { name, spec, expect, freshId } = write;
+  const { name, spec, expect, seen, freshId } = write;
   const alive = before !== undefined && before.retired_at === null;
-  if (expect !== undefined && expect !== (alive ? before.version : null)) throw mismatch(name);
+  const present = alive ? before.version : null;
+  if (expect !== undefined && expect !== present) throw mismatch(name);
+  if (seen !== undefined && seen !== present)
+    throw conflict('changed_meanwhile', `${name} was changed meanwhile: repeat the change`);
   if (alive && !secrets && sameSpec(before, columns)) return { ...item, row: before, created: false, changed: false };
   const base = before ?? {
     id: freshId,

@@ -124,6 +124,18 @@ test('a diff of what was delivered and what would be now, secrets left out', asy
   for (const query of ['from=now', `from=delivery:${first}&to=delivery:${first}`]) assert.equal(await diff(query), '', query);
 });
 
+test('a diff of a delivery whose revision was purged says what is not kept', async (t) => {
+  const test = await build(t);
+  await test.boot(await bootPath(test, 'vm'));
+  const [{ id, revisions }] = (await test.api('GET', '/instances/vm/deliveries')).json().items;
+  await test.api('PUT', '/bundles/web/parts/c.cfg', '#cloud-config\npackages: [git]\n');
+  const purged = await test.api('DELETE', `/bundles/web/revisions/${revisions[0].split('@')[1]}/content`);
+  assert.equal(purged.statusCode, 200, purged.body);
+  const answer = await test.api('GET', `/instances/vm/diff?from=delivery:${id}`);
+  assert.deepEqual([answer.statusCode, answer.json().code], [409, 'delivery_forgotten'], answer.body);
+  assert.ok(answer.json().detail.includes(revisions[0]), answer.body);
+});
+
 test('what cannot be shown is refused, and nothing changes', async (t) => {
   const test = await build(t);
   await test.boot(await bootPath(test, 'vm'));
