@@ -26,8 +26,8 @@ export interface TestApp {
   api(method: string, url: string, body?: unknown, headers?: Record<string, string>): Promise<LightMyRequestResponse>;
   /** A call of a machine's. */
   boot(url: string, options?: Partial<InjectOptions>): Promise<LightMyRequestResponse>;
-  /** Uploads parts (`bundle/file` → text) and registers an instance with all their bundles, in order. @returns its include URL's path */
-  register(instance: string, parts: Record<string, string>): Promise<string>;
+  /** Uploads parts (`bundle/file` → text) and registers an instance with all their bundles, in order, untracked unless it is said. @returns its include URL's path */
+  register(instance: string, parts: Record<string, string>, options?: { track?: boolean }): Promise<string>;
 }
 
 /** The OpenAPI document is the same for every app. */
@@ -96,7 +96,7 @@ export async function buildTestApp(
     log: () => lines.join(''),
     api,
     boot: (url, options = {}) => app.inject({ method: 'GET', url, ...options }),
-    async register(instance, parts) {
+    async register(instance, parts, { track = false } = {}) {
       const bundles = new Set<string>();
       for (const [path, text] of Object.entries(parts)) {
         const [bundle = '', file = ''] = path.split('/');
@@ -104,7 +104,7 @@ export async function buildTestApp(
         const answer = await api('PUT', `/bundles/${bundle}/parts/${file}`, text);
         if (answer.statusCode > 201) throw new Error(`${path}: ${answer.body}`);
       }
-      const answer = await api('PUT', `/instances/${instance}`, { bundles: [...bundles] });
+      const answer = await api('PUT', `/instances/${instance}`, { bundles: [...bundles], track });
       if (answer.statusCode > 201) throw new Error(answer.body);
       return new URL(answer.json().status.stub.url).pathname;
     },

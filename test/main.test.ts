@@ -48,7 +48,7 @@ test('a stub lives through a restart, on the same address', async (t) => {
   const dir = dataDir(t);
   const first = await serve(t, dir);
   assert.equal((await first.api('PUT', '/bundles/web/parts/a.sh', '#!/bin/sh\n')).status, 201);
-  assert.equal((await first.api('PUT', '/instances/vm', '{"bundles": ["web"]}')).status, 201);
+  assert.equal((await first.api('PUT', '/instances/vm', '{"bundles": ["web"], "track": false}')).status, 201);
   const stub = (await first.api('GET', '/instances/vm/stub')).text;
   const { text } = await first.boot(stub);
   await first.stop();
@@ -60,7 +60,7 @@ test('a database is refused under another key, and taken under a ring that has i
   const dir = dataDir(t);
   const [old, fresh] = ['o'.repeat(32), 'n'.repeat(32)];
   const first = await serve(t, dir, { BOOTBUNDLE_KEY: old });
-  await first.api('PUT', '/instances/vm', '{"bundles": []}');
+  await first.api('PUT', '/instances/vm', '{"bundles": [], "track": false}');
   const stub = (await first.api('GET', '/instances/vm/stub')).text;
   await first.stop();
   await assert.rejects(serve(t, dir, { BOOTBUNDLE_KEY: fresh }), /BOOTBUNDLE_KEY/);

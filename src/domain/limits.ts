@@ -39,6 +39,8 @@ export const LIMITS = {
   /** What one instance may have reported, and how big one report may be. */
   reportsPerInstance: 2000,
   reportBytes: 64 * 1024,
+  eventBytes: 16 * 1024,
+  logBytes: 64 * 1024,
   /** Nova's user_data: 65,535 characters of base64 hold this many bytes (CLOUD-INIT: nova/conf and api schema). */
   novaUserDataBytes: 49_149,
 } as const;

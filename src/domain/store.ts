@@ -2,7 +2,7 @@ import type { Bundle, Revision, RevisionContent } from './bundle.ts';
 import type { Delivery, DeliveryOutcome, NewDelivery } from './delivery.ts';
 import type { Instance, InstanceSpec } from './instance.ts';
 import type { Reference } from './names.ts';
-import type { ManifestResult, Report, ReportOutcome } from './report.ts';
+import type { Report, ReportBody, ReportOutcome } from './report.ts';
 import type { NewSecret, SealedSecret, SecretOwner } from './secret.ts';
 
 /** A page of a list: at most `limit` items whose key comes after `after` (null: from the start). */
@@ -220,12 +220,19 @@ export interface Store {
   // ---- reports
 
   /**
-   * Keeps what a machine told us, once (its result has an id), up to `limit` reports per instance: past it the oldest are dropped and the drops counted.
+   * Keeps what a machine told us, once (of one kind and `key`), up to `limit` of its kind per instance: past it the oldest are dropped and the
+   * drops counted. What is known of the boot takes it in.
    * @throws not_found `unknown_instance`
    */
-  recordReport(report: { instanceId: string; at: number; manifest: ManifestResult; limit: number }): Promise<ReportOutcome>;
+  recordReport(report: {
+    instanceId: string;
+    at: number;
+    body: ReportBody;
+    key: string;
+    limit: number;
+  }): Promise<ReportOutcome>;
   /** Newest first: `after` is the id of the last one seen. `instance` is a name. */
-  listReports(instance: string, page: Page<number>): Promise<Report[]>;
+  listReports(instance: string, page: Page<number>, kind?: ReportBody['kind']): Promise<Report[]>;
 
   // ---- the database itself
 

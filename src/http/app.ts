@@ -13,6 +13,8 @@ export interface AppDeps extends ApiServices {
   ready: () => Promise<void>;
   /** Which scopes this listener has: everything, or (with a boot listener) only the machines' or only the operators'. */
   scopes: 'all' | 'machines' | 'operators';
+  /** Told of each report that was refused, by kind. */
+  onReport?: (kind: string, outcome: string) => void;
   /** pino's level, and where it writes to (standard output by default). */
   log: { level: string; stream?: { write(line: string): void } };
 }
@@ -57,7 +59,8 @@ export async function buildApp(deps: AppDeps): Promise<FastifyInstance> {
 
   if (deps.scopes !== 'machines') await documentApi(app);
   await app.register(opsScope, { ready: deps.ready, scopes: deps.scopes });
-  if (deps.scopes !== 'operators') await app.register(bootScope, { deliveries: deps.deliveries, timeline: deps.timeline });
+  if (deps.scopes !== 'operators')
+    await app.register(bootScope, { deliveries: deps.deliveries, reports: deps.reports, onReport: deps.onReport });
   if (deps.scopes !== 'machines') await app.register(apiScope, { ...deps, prefix: '/api/v1' });
   return app;
 }

@@ -1,13 +1,15 @@
+import type { Expectations } from '../domain/boot.ts';
 import type { Finding } from '../domain/finding.ts';
 import type { JsonObject } from '../domain/json.ts';
 import { type EncodedBody, type Entity, encodeBody, formatMultipart } from './mime.ts';
+import { trackingPart } from './tracking.ts';
 
 /** What cloud-init will do with a part, as far as the order of the document depends on it. */
 export type PartRole =
   /** A part handler; `handles` are the types it takes, null when its source does not say. */
   | { kind: 'handler'; handles: readonly string[] | null }
-  /** Takes part in the merge of cloud-configs. `statesRule`: by itself, so that its place in the order matters. */
-  | { kind: 'config'; statesRule: boolean }
+  /** Takes part in the merge of cloud-configs. `statesRule`: by itself, so that its place in the order matters. `phonesHome`: it may name `phone_home`. */
+  | { kind: 'config'; statesRule: boolean; phonesHome: boolean }
   /** An `#include`; the URLs it names. */
   | { kind: 'include'; urls: readonly string[] }
   | { kind: 'other' };
@@ -30,6 +32,8 @@ export interface Target {
   vars: JsonObject;
   /** Where the machine reports to; the URL is a secret of its own. */
   reportUrl: string;
+  /** Whether it is made to report. */
+  track: boolean;
 }
 
 export interface RenderedDocument {
@@ -37,7 +41,12 @@ export interface RenderedDocument {
   /** What was sent, in the order in which it was sent; `filename` is the name on the wire. */
   parts: { filename: string; type: string; origin: string }[];
   findings: Finding[];
+  /** What it makes the machine say, if all goes well. */
+  expects: Expectations;
 }
+
+/** Counts changes of what is rendered from the same input: a document of another version cannot be made again. */
+export const RENDERER_VERSION = 2;
 
 /** Tells handlers about the machine; sent right after the handlers when one of them lists this type. */
 export const CONFIG_TYPE = 'text/x-bootbundle-config';
@@ -68,7 +77,15 @@ export function renderDocument(
   const handlers = parts.filter((part) => part.role.kind === 'handler');
   const handled = handlers.flatMap((part) => (part.role.kind === 'handler' ? (part.role.handles ?? []) : []));
   const others = parts.filter((part) => part.role.kind !== 'handler');
-  const sequence = [...handlers, ...(handled.includes(CONFIG_TYPE) ? [configPart(target)] : []), ...orderConfigs(others)];
+  const tracking = target.track
+    ? [lowestPriority(trackingPart(target.reportUrl, { phoneHome: !phonesHome(others) }), others)]
+    : [];
+  const sequence = [
+    ...handlers,
+    ...(handled.includes(CONFIG_TYPE) ? [configPart(target)] : []),
+    ...orderConfigs(others),
+    ...tracking,
+  ];
   const width = Math.max(2, String(sequence.length).length);
   const entities: Entity[] = sequence.map(({ filename, type, merge, body }, index) => ({
     filename: `${String(index + 1).padStart(width, '0')}-${filename}`,
@@ -80,7 +97,32 @@ export function renderDocument(
     bytes: formatMultipart(entities),
     parts: sequence.map(({ type, origin }, index) => ({ filename: entities[index]?.filename ?? '', type, origin })),
     findings: [...findUnhandled(sequence, handlers, rules.takenTypes), ...findSelfIncludes(sequence, rules.includeRoots)],
+    expects: {
+      events: target.track,
+      phoneHome: target.track && !phonesHome(others),
+      manifests: sequence.flatMap(({ type }, index) => (isReported(type, handlers) ? [entities[index]?.filename ?? ''] : [])),
+    },
   };
+}
+
+/** Whether what becomes of such a part is reported: by our handler, which asks to be told where to. */
+function isReported(type: string, handlers: readonly CompiledPart[]): boolean {
+  const takers = handlers.filter(({ role }) => role.kind === 'handler' && role.handles?.includes(type));
+  const last = takers.at(-1)?.role;
+  return type !== CONFIG_TYPE && last?.kind === 'handler' && (last.handles?.includes(CONFIG_TYPE) ?? false);
+}
+
+function phonesHome(parts: readonly CompiledPart[]): boolean {
+  return parts.some(({ role }) => role.kind === 'config' && role.phonesHome);
+}
+
+/**
+ * As the last of the cloud-configs, with either rule, whatever an earlier one says stays and its lists join: the operator's own `reporting`,
+ * `phone_home` and `runcmd` survive.
+ */
+function lowestPriority(part: CompiledPart, others: readonly CompiledPart[]): CompiledPart {
+  if (others.every(({ role }) => role.kind !== 'config' && role.kind !== 'include')) return part;
+  return { ...part, merge: keepsGivenOrder(others) ? GIVEN_RULE : REVERSE_RULE };
 }
 
 function configPart(target: Target): CompiledPart {

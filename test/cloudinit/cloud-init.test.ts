@@ -35,6 +35,7 @@ describe('a real cloud-init with the stub of a running server', { skip: skipWith
     const stub = await server.register(
       instance,
       Object.keys(bundles).map((bundle) => `${instance}-${bundle}`),
+      { track: false },
     );
     return healthy(await driver.consume(stub));
   }

@@ -18,8 +18,11 @@ describe('a rendered document in the real cloud-init', { skip: skipWithout(cloud
   const consume = (parts: CompiledPart[]) => {
     const rules = { takenTypes: new Set(['text/cloud-config', 'text/part-handler']), includeRoots: [] };
     return driver.consume(
-      renderDocument(parts, { name: 'node', id: '0123456789abcdef', vars: {}, reportUrl: 'http://192.0.2.10:8080/r/x' }, rules)
-        .bytes,
+      renderDocument(
+        parts,
+        { name: 'node', id: '0123456789abcdef', vars: {}, reportUrl: 'http://192.0.2.10:8080/r/x', track: false },
+        rules,
+      ).bytes,
     );
   };
   const part = (
@@ -134,7 +137,7 @@ describe('a rendered document in the real cloud-init', { skip: skipWithout(cloud
     await fc.assert(
       fc.asyncProperty(fc.array(config, { minLength: 1, maxLength: 5 }), async (configs) => {
         const parts = configs.map((value, index) =>
-          part(`${index}.cfg`, 'text/cloud-config', render(value), { kind: 'config', statesRule: false }),
+          part(`${index}.cfg`, 'text/cloud-config', render(value), { kind: 'config', statesRule: false, phonesHome: false }),
         );
         const seen = await consume(parts);
         assert.deepEqual(seen.warnings, []);
@@ -155,7 +158,7 @@ describe('a rendered document in the real cloud-init', { skip: skipWithout(cloud
             `${index}.cfg`,
             'text/cloud-config',
             render(value),
-            { kind: 'config', statesRule: false },
+            { kind: 'config', statesRule: false, phonesHome: false },
             index === one % configs.length ? GIVEN_RULE : null,
           ),
         );

@@ -21,6 +21,7 @@ const MACHINE = {
   id: '0123456789abcdef',
   name: 'node-1',
   generations: { include: 0, seed: 0, report: 0 },
+  track: false,
   vars: {},
   labels: {},
 };

@@ -1409,7 +1409,8 @@ export function conformance(name: string, makeStore: MakeStore) {
     const report = (instance: Instance, id: string, limit = 10) => ({
       instanceId: instance.id,
       at: START,
-      manifest: manifest(id),
+      body: { kind: 'manifest' as const, manifest: manifest(id) },
+      key: id,
       limit,
     });
 

@@ -84,6 +84,7 @@ test('a registration answers with the stub, the sizes and what there is to say',
     [
       ['01-a.sh', 'web@2/a.sh'],
       ['02-b.sh', 'db@1/b.sh'],
+      ['03-bootbundle-tracking.yaml', 'bootbundle'],
     ],
   );
 });
