@@ -12,13 +12,20 @@ import type { SecretOwner } from '../domain/secret.ts';
 import type { Meaning, Sight, Store } from '../domain/store.ts';
 import { inspectKubeVars } from '../inspect/kube-vars.ts';
 import { type ConfigSource, findLostValues } from '../inspect/lost-values.ts';
-import { statesMergeRule } from '../inspect/merge.ts';
+import { statesKey, statesMergeRule } from '../inspect/merge.ts';
 import { inspectRendering, isJudgedBySchema } from '../inspect/part.ts';
 import { handlerTypes } from '../inspect/part-handler.ts';
 import type { SchemaSet } from '../inspect/schema.ts';
 import { matchPrefix } from '../inspect/sniff.ts';
 import { CLOUD_INIT_TYPES } from '../inspect/types.ts';
-import { type CompiledPart, compilePart, keepsGivenOrder, type PartRole, renderDocument } from '../render/document.ts';
+import {
+  type CompiledPart,
+  compilePart,
+  keepsGivenOrder,
+  type PartRole,
+  type RenderedDocument,
+  renderDocument,
+} from '../render/document.ts';
 import { decodeBody, readableBody } from '../render/mime.ts';
 import { parseTemplate, renderTemplate, type Template, type TemplateContext } from '../render/template.ts';
 import type { KeyRing } from './keys.ts';
@@ -44,7 +51,10 @@ export interface Document {
 export type Preview = Pick<Document, 'bytes' | 'digest' | 'parts' | 'revisions'>;
 
 /** What of an instance its document depends on. */
-export type DocumentOwner = Pick<Instance, 'id' | 'name' | 'generations' | 'bundles' | 'vars' | 'labels'>;
+export type DocumentOwner = Pick<
+  Instance,
+  'id' | 'name' | 'generations' | 'bundles' | 'vars' | 'labels' | 'vendorData' | 'track'
+>;
 
 /** A part whose bytes come to be for each machine. */
 export interface TemplatePart {
@@ -139,8 +149,7 @@ const REMEMBERED_LOSSES = 1000;
 
 /** A document with what there is to say of it. */
 function documentOf(
-  bytes: Buffer,
-  parts: Document['parts'],
+  { bytes, parts, expects }: RenderedDocument,
   instance: DocumentOwner,
   revisions: readonly CompiledRevision[],
   { meanings }: Scene,
@@ -154,13 +163,8 @@ function documentOf(
     revisions: revisions.map(({ key }) => key),
     holdsSecrets: using.length > 0,
     secretsVersions: Object.fromEntries(versions),
-    expects: expectationsOf(parts),
+    expects,
   };
-}
-
-function expectationsOf(parts: Document['parts']): Expectations {
-  const manifests = parts.filter(({ type }) => type.startsWith('text/x-kube-')).map(({ filename }) => filename);
-  return { events: false, phoneHome: false, manifests };
 }
 
 export function createDocumentService({
@@ -303,8 +307,7 @@ export function createDocumentService({
         ...(await fill(revision, contextOf(instance, revision, scene), revision.hasTemplates ? LIMITS.templateFetchMs : 0)),
       );
     if (parts.reduce((sum, part) => sum + weightOf(part), 0) > LIMITS.servedBytes) throw tooLargeToServe();
-    const { bytes, parts: sent } = draw(parts, instance);
-    return documentOf(bytes, sent, instance, revisions, scene);
+    return documentOf(draw(parts, instance), instance, revisions, scene);
   }
 
   async function veiled(instance: DocumentOwner): Promise<{ parts: CompiledPart[]; revisions: string[] }> {
@@ -386,8 +389,8 @@ export function createDocumentService({
       const schema = judged ? ((await schemas())?.source ?? null) : null;
       if (!complete) return { document: null, findings, schema };
 
-      const { bytes, parts: sent, findings: remarked } = draw(parts, instance);
-      const whole = [...remarked, ...lossesOf(parts, revisions, whatIf)];
+      const drawn = draw(parts, instance);
+      const whole = [...drawn.findings, ...lossesOf(parts, revisions, whatIf)];
       const secretive = revisions.some(({ usesSecrets }) => usesSecrets);
       findings.push(
         ...(secretive ? await withoutSecrets(whole, () => blindRemarks(instance, revisions, scene, whatIf)) : whole),
@@ -395,13 +398,13 @@ export function createDocumentService({
       // Another handler may heed other keys of it.
       if (instance.bundles.some((text) => parseReference(text).bundle === KUBE_BUNDLE))
         findings.push(...inspectKubeVars(instance.vars.kube));
-      if (bytes.length > LIMITS.documentBytes)
+      if (drawn.bytes.length > LIMITS.documentBytes)
         findings.push({
           severity: 'error',
           code: 'document_too_large',
-          message: `the document would have ${bytes.length} bytes; the limit is ${LIMITS.documentBytes}`,
+          message: `the document would have ${drawn.bytes.length} bytes; the limit is ${LIMITS.documentBytes}`,
         });
-      return { document: documentOf(bytes, sent, instance, revisions, scene), findings, schema };
+      return { document: documentOf(drawn, instance, revisions, scene), findings, schema };
     },
 
     compile: (key, content, bodies) =>
@@ -543,18 +546,18 @@ async function roleOf({ type }: Pick<Part, 'type'>, body: Uint8Array): Promise<P
     case 'text/part-handler':
       return { kind: 'handler', handles: await handlerTypes(text()) };
     case 'text/cloud-config':
-      return { kind: 'config', statesRule: statesMergeRule(text()) };
+      return { kind: 'config', statesRule: statesMergeRule(text()), phonesHome: statesKey(text(), 'phone_home') };
     case 'text/cloud-config-archive':
     case 'text/cloud-config-jsonp':
       // An archive's own parts and a JSON patch mean something only after what was given before them.
-      return { kind: 'config', statesRule: true };
+      return { kind: 'config', statesRule: true, phonesHome: /phone_home|#include/i.test(text()) };
     case 'text/jinja2': {
       // cloud-init renders it and hands the rest to the handler of the type its next line names (handlers/jinja_template.py).
       const rest = text()
         .trimStart()
         .replace(/^[^\n]*\n/, '');
       return matchPrefix(rest) === 'text/cloud-config'
-        ? { kind: 'config', statesRule: statesMergeRule(rest) }
+        ? { kind: 'config', statesRule: statesMergeRule(rest), phonesHome: rest.includes('phone_home') }
         : { kind: 'other' };
     }
     case 'text/x-include-url':

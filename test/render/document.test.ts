@@ -14,7 +14,14 @@ import {
   type Target,
 } from '../../src/render/document.ts';
 
-const TARGET: Target = { name: 'node-1', id: '0123456789abcdef', vars: {}, reportUrl: 'http://192.0.2.10:8080/r/x' };
+const TARGET: Target = {
+  name: 'node-1',
+  id: '0123456789abcdef',
+  vars: {},
+  reportUrl: 'http://192.0.2.10:8080/r/x',
+  track: false,
+  vendorData: null,
+};
 const RULES = {
   takenTypes: new Set(['text/cloud-config', 'text/jinja2', 'text/part-handler', 'text/x-include-url', 'text/x-shellscript']),
   includeRoots: ['http://192.0.2.10:8080/i/', 'http://192.0.2.10:8080/s/'],
@@ -25,8 +32,9 @@ const part = (filename: string, type: string, role: PartRole = { kind: 'other' }
 const script = (filename: string) => part(filename, 'text/x-shellscript');
 const pod = (filename: string) => part(filename, 'text/x-kube-pod');
 const config = (filename: string, merge: string | null = null) =>
-  part(filename, 'text/cloud-config', { kind: 'config', statesRule: false }, merge);
-const ownRule = (filename: string) => part(filename, 'text/cloud-config', { kind: 'config', statesRule: true });
+  part(filename, 'text/cloud-config', { kind: 'config', statesRule: false, phonesHome: false }, merge);
+const ownRule = (filename: string) =>
+  part(filename, 'text/cloud-config', { kind: 'config', statesRule: true, phonesHome: false });
 const handler = (filename: string, handles: readonly string[] | null) =>
   part(filename, 'text/part-handler', { kind: 'handler', handles });
 const include = (filename: string, ...urls: string[]) => part(filename, 'text/x-include-url', { kind: 'include', urls });
@@ -121,7 +129,7 @@ test('a single cloud-config has no rule, wherever it stands', () => {
 });
 
 test('a jinja cloud-config takes its place among the others', () => {
-  const jinja = part('b.yaml', 'text/jinja2', { kind: 'config', statesRule: false });
+  const jinja = part('b.yaml', 'text/jinja2', { kind: 'config', statesRule: false, phonesHome: false });
   assert.deepEqual(rules([config('a.yaml'), jinja]), [
     ['01-b.yaml', null],
     ['02-a.yaml', REVERSE_RULE],

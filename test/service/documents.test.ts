@@ -23,6 +23,8 @@ const MACHINE = {
   generations: { include: 0, seed: 0, report: 0 },
   vars: {},
   labels: {},
+  vendorData: null,
+  track: false,
 };
 const HANDLER = (types: string) =>
   `#part-handler\ndef list_types():\n    return ${types}\ndef handle_part(d, c, f, p):\n    pass\n`;
