@@ -114,6 +114,28 @@ export function noteManifest(facts: BootFacts, manifest: { part: string; status:
   return settled({ ...facts, lastWordAt: at, manifests }, at);
 }
 
+/**
+ * cloud-init's result.json (cmd/main.py, status_wrapper), which is there once the final stage ended: it tells what the events would, where they
+ * got lost. What is not a result is passed over.
+ */
+export function noteResult(facts: BootFacts, text: string, at: number): BootFacts {
+  const errors = errorsOf(text);
+  if (errors === null) return facts;
+  const ended = { ...facts, lastWordAt: at, finalAt: facts.finalAt ?? at };
+  const [first] = errors;
+  if (first === undefined || facts.failures.length > 0) return settled(ended, at);
+  return { ...ended, failures: [{ what: 'result.json', description: first.slice(0, 200) }] };
+}
+
+function errorsOf(text: string): string[] | null {
+  try {
+    const errors: unknown = JSON.parse(text)?.v1?.errors;
+    return Array.isArray(errors) ? errors.map(String) : null;
+  } catch {
+    return null;
+  }
+}
+
 function settled(facts: BootFacts, at: number): BootFacts {
   return facts.readyAt === null && stateOf(facts).state === 'ready' ? { ...facts, readyAt: at } : facts;
 }

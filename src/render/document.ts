@@ -1,14 +1,21 @@
 import type { Expectations } from '../domain/boot.ts';
+import { sha256 } from '../domain/bundle.ts';
 import type { Finding } from '../domain/finding.ts';
 import type { JsonObject } from '../domain/json.ts';
 import { type EncodedBody, type Entity, encodeBody, formatMultipart } from './mime.ts';
-import { trackingPart } from './tracking.ts';
+import { LOG_SENDER, logSender, TRACK_RULE, trackingConfig } from './track.ts';
+
+/** Raised whenever the same input renders to other bytes: a delivery's document can be made again only by the version that made it. */
+export const RENDERER_VERSION = 2;
 
 /** What cloud-init will do with a part, as far as the order of the document depends on it. */
 export type PartRole =
   /** A part handler; `handles` are the types it takes, null when its source does not say. */
   | { kind: 'handler'; handles: readonly string[] | null }
-  /** Takes part in the merge of cloud-configs. `statesRule`: by itself, so that its place in the order matters. `phonesHome`: it may name `phone_home`. */
+  /**
+   * Takes part in the merge of cloud-configs. `statesRule`: by itself, so that its place in the order matters. `phonesHome`: it has (or may have) a
+   * `phone_home` of its own.
+   */
   | { kind: 'config'; statesRule: boolean; phonesHome: boolean }
   /** An `#include`; the URLs it names. */
   | { kind: 'include'; urls: readonly string[] }
@@ -32,8 +39,10 @@ export interface Target {
   vars: JsonObject;
   /** Where the machine reports to; the URL is a secret of its own. */
   reportUrl: string;
-  /** Whether it is made to report. */
+  /** Whether it is to report how its boot goes. */
   track: boolean;
+  /** What a seed hands over beside the document: cloud-init merges a `phone_home` in it with ours. */
+  vendorData: string | null;
 }
 
 export interface RenderedDocument {
@@ -44,9 +53,6 @@ export interface RenderedDocument {
   /** What it makes the machine say, if all goes well. */
   expects: Expectations;
 }
-
-/** Counts changes of what is rendered from the same input: a document of another version cannot be made again. */
-export const RENDERER_VERSION = 2;
 
 /** Tells handlers about the machine; sent right after the handlers when one of them lists this type. */
 export const CONFIG_TYPE = 'text/x-bootbundle-config';
@@ -77,61 +83,60 @@ export function renderDocument(
   const handlers = parts.filter((part) => part.role.kind === 'handler');
   const handled = handlers.flatMap((part) => (part.role.kind === 'handler' ? (part.role.handles ?? []) : []));
   const others = parts.filter((part) => part.role.kind !== 'handler');
-  const tracking = target.track
-    ? [lowestPriority(trackingPart(target.reportUrl, { phoneHome: !phonesHome(others) }), others)]
-    : [];
-  const sequence = [
-    ...handlers,
-    ...(handled.includes(CONFIG_TYPE) ? [configPart(target)] : []),
-    ...orderConfigs(others),
-    ...tracking,
-  ];
-  const width = Math.max(2, String(sequence.length).length);
-  const entities: Entity[] = sequence.map(({ filename, type, merge, body }, index) => ({
-    filename: `${String(index + 1).padStart(width, '0')}-${filename}`,
-    type,
-    merge,
-    body,
-  }));
+  const sequence = [...handlers, ...(handled.includes(CONFIG_TYPE) ? [configPart(target)] : []), ...orderConfigs(others)];
+  const { track, reportUrl } = target;
+  const phoneHome = track && !phonesHome(parts, target);
+  const config = () =>
+    ownPart('bootbundle-track.yaml', 'text/cloud-config', trackingConfig(reportUrl, { phoneHome }), TRACK_RULE);
+  const sent = number(track ? [...sequence, config()] : sequence);
+  // Its name is its own, and it comes last, so that tracking changes no other part's number.
+  if (track) sent.push(ownPart(LOG_SENDER, 'text/x-shellscript', logSender(reportUrl)));
   return {
-    bytes: formatMultipart(entities),
-    parts: sequence.map(({ type, origin }, index) => ({ filename: entities[index]?.filename ?? '', type, origin })),
+    bytes: formatMultipart(sent.map(({ filename, type, merge, body }): Entity => ({ filename, type, merge, body }))),
+    parts: sent.map(({ filename, type, origin }) => ({ filename, type, origin })),
     findings: [...findUnhandled(sequence, handlers, rules.takenTypes), ...findSelfIncludes(sequence, rules.includeRoots)],
-    expects: {
-      events: target.track,
-      phoneHome: target.track && !phonesHome(others),
-      manifests: sequence.flatMap(({ type }, index) => (isReported(type, handlers) ? [entities[index]?.filename ?? ''] : [])),
-    },
+    expects: { events: track, phoneHome, manifests: reportedParts(sent, handlers) },
   };
 }
 
-/** Whether what becomes of such a part is reported: by our handler, which asks to be told where to. */
-function isReported(type: string, handlers: readonly CompiledPart[]): boolean {
-  const takers = handlers.filter(({ role }) => role.kind === 'handler' && role.handles?.includes(type));
-  const last = takers.at(-1)?.role;
-  return type !== CONFIG_TYPE && last?.kind === 'handler' && (last.handles?.includes(CONFIG_TYPE) ?? false);
-}
-
-function phonesHome(parts: readonly CompiledPart[]): boolean {
-  return parts.some(({ role }) => role.kind === 'config' && role.phonesHome);
+/** Gives each part its name on the wire. */
+function number(sequence: readonly CompiledPart[]): CompiledPart[] {
+  const width = Math.max(2, String(sequence.length).length);
+  return sequence.map((part, index) => ({ ...part, filename: `${String(index + 1).padStart(width, '0')}-${part.filename}` }));
 }
 
 /**
- * As the last of the cloud-configs, with either rule, whatever an earlier one says stays and its lists join: the operator's own `reporting`,
- * `phone_home` and `runcmd` survive.
+ * Whether somebody else's `phone_home` is (or, where an include brings who knows what, may be) there: cloud-init would mix ours into it, so that
+ * theirs wins whole only if ours is not there at all.
  */
-function lowestPriority(part: CompiledPart, others: readonly CompiledPart[]): CompiledPart {
-  if (others.every(({ role }) => role.kind !== 'config' && role.kind !== 'include')) return part;
-  return { ...part, merge: keepsGivenOrder(others) ? GIVEN_RULE : REVERSE_RULE };
+function phonesHome(parts: readonly CompiledPart[], { vendorData }: Target): boolean {
+  const may = ({ role }: CompiledPart) => role.kind === 'include' || (role.kind === 'config' && role.phonesHome);
+  return parts.some(may) || (vendorData ?? '').includes('phone_home');
+}
+
+/** The parts whose results are reported: those that go to a handler which is told where to (cloud-init keeps the later of two for a type). */
+function reportedParts(sent: readonly CompiledPart[], handlers: readonly CompiledPart[]): string[] {
+  const reports = new Map<string, boolean>();
+  for (const { role } of handlers) {
+    const types = role.kind === 'handler' ? (role.handles ?? []) : [];
+    for (const type of types) reports.set(type, types.includes(CONFIG_TYPE));
+  }
+  return sent.filter(({ type }) => type !== CONFIG_TYPE && reports.get(type)).map(({ filename }) => spoolName(filename));
+}
+
+/** The name a part's result comes under: what is longer than 100 characters is cut (guest/kube-part-handler.py, spool_name). */
+function spoolName(filename: string): string {
+  return filename.length > 100 ? `${filename.slice(0, 91)}-${sha256(filename).slice(0, 8)}` : filename;
 }
 
 function configPart(target: Target): CompiledPart {
   const { name, id, vars, reportUrl } = target;
   const text = `${JSON.stringify({ instance: { name, id }, kube: vars.kube ?? {}, report: reportUrl })}\n`;
-  return compilePart(
-    { filename: 'bootbundle-config.json', type: CONFIG_TYPE, merge: null, role: { kind: 'other' }, origin: 'bootbundle' },
-    Buffer.from(text),
-  );
+  return ownPart('bootbundle-config.json', CONFIG_TYPE, text);
+}
+
+function ownPart(filename: string, type: string, text: string, merge: string | null = null): CompiledPart {
+  return compilePart({ filename, type, merge, role: { kind: 'other' }, origin: 'bootbundle' }, Buffer.from(text));
 }
 
 /** Whether the cloud-configs must stay in their given order, because one of them states how (or when) it is merged. */

@@ -12,7 +12,7 @@ import type { SecretOwner } from '../domain/secret.ts';
 import type { Meaning, Sight, Store } from '../domain/store.ts';
 import { inspectKubeVars } from '../inspect/kube-vars.ts';
 import { type ConfigSource, findLostValues } from '../inspect/lost-values.ts';
-import { statesMergeRule } from '../inspect/merge.ts';
+import { statesKey, statesMergeRule } from '../inspect/merge.ts';
 import { inspectRendering, isJudgedBySchema } from '../inspect/part.ts';
 import { handlerTypes } from '../inspect/part-handler.ts';
 import type { SchemaSet } from '../inspect/schema.ts';
@@ -28,7 +28,6 @@ import {
 } from '../render/document.ts';
 import { decodeBody, readableBody } from '../render/mime.ts';
 import { parseTemplate, renderTemplate, type Template, type TemplateContext } from '../render/template.ts';
-import { statesPhoneHome } from '../render/tracking.ts';
 import type { KeyRing } from './keys.ts';
 
 /** The rendered multipart of one instance at one moment. */
@@ -52,7 +51,10 @@ export interface Document {
 export type Preview = Pick<Document, 'bytes' | 'digest' | 'parts' | 'revisions'>;
 
 /** What of an instance its document depends on. */
-export type DocumentOwner = Pick<Instance, 'id' | 'name' | 'generations' | 'bundles' | 'vars' | 'labels' | 'track'>;
+export type DocumentOwner = Pick<
+  Instance,
+  'id' | 'name' | 'generations' | 'bundles' | 'vars' | 'labels' | 'vendorData' | 'track'
+>;
 
 /** A part whose bytes come to be for each machine. */
 export interface TemplatePart {
@@ -381,8 +383,7 @@ export function createDocumentService({
       if (!complete) return { document: null, findings, schema };
 
       const drawn = draw(parts, instance);
-      const { bytes, findings: remarked } = drawn;
-      const whole = [...remarked, ...lossesOf(parts, revisions, whatIf)];
+      const whole = [...drawn.findings, ...lossesOf(parts, revisions, whatIf)];
       const secretive = revisions.some(({ usesSecrets }) => usesSecrets);
       findings.push(
         ...(secretive ? await withoutSecrets(whole, () => blindRemarks(instance, revisions, scene, whatIf)) : whole),
@@ -390,11 +391,11 @@ export function createDocumentService({
       // Another handler may heed other keys of it.
       if (instance.bundles.some((text) => parseReference(text).bundle === KUBE_BUNDLE))
         findings.push(...inspectKubeVars(instance.vars.kube));
-      if (bytes.length > LIMITS.documentBytes)
+      if (drawn.bytes.length > LIMITS.documentBytes)
         findings.push({
           severity: 'error',
           code: 'document_too_large',
-          message: `the document would have ${bytes.length} bytes; the limit is ${LIMITS.documentBytes}`,
+          message: `the document would have ${drawn.bytes.length} bytes; the limit is ${LIMITS.documentBytes}`,
         });
       return { document: documentOf(drawn, instance, revisions, scene), findings, schema };
     },
@@ -538,18 +539,18 @@ async function roleOf({ type }: Pick<Part, 'type'>, body: Uint8Array): Promise<P
     case 'text/part-handler':
       return { kind: 'handler', handles: await handlerTypes(text()) };
     case 'text/cloud-config':
-      return { kind: 'config', statesRule: statesMergeRule(text()), phonesHome: statesPhoneHome(text()) };
+      return { kind: 'config', statesRule: statesMergeRule(text()), phonesHome: statesKey(text(), 'phone_home') };
     case 'text/cloud-config-archive':
     case 'text/cloud-config-jsonp':
       // An archive's own parts and a JSON patch mean something only after what was given before them.
-      return { kind: 'config', statesRule: true, phonesHome: statesPhoneHome(text()) };
+      return { kind: 'config', statesRule: true, phonesHome: /phone_home|#include/i.test(text()) };
     case 'text/jinja2': {
       // cloud-init renders it and hands the rest to the handler of the type its next line names (handlers/jinja_template.py).
       const rest = text()
         .trimStart()
         .replace(/^[^\n]*\n/, '');
       return matchPrefix(rest) === 'text/cloud-config'
-        ? { kind: 'config', statesRule: statesMergeRule(rest), phonesHome: statesPhoneHome(rest) }
+        ? { kind: 'config', statesRule: statesMergeRule(rest), phonesHome: rest.includes('phone_home') }
         : { kind: 'other' };
     }
     case 'text/x-include-url':

@@ -119,7 +119,7 @@ function fingerprintOf(line: string): string | null {
 }
 
 /** A log's end as text; what is not UTF-8 is marked as such. */
-export function readLog(name: LogName, bytes: Uint8Array, limit: number): LogTail {
+export function readLog(name: LogName, bytes: Uint8Array, truncated: boolean): LogTail {
   const text = new TextDecoder('utf-8').decode(bytes);
-  return { name, text: text.replaceAll('\0', '\uFFFD'), truncated: bytes.length >= limit };
+  return { name, text: text.replaceAll('\0', '\uFFFD'), truncated };
 }

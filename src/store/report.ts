@@ -1,4 +1,4 @@
-import { type BootFacts, noteEvent, noteManifest, notePhoneHome } from '../domain/boot.ts';
+import { type BootFacts, noteEvent, noteManifest, notePhoneHome, noteResult } from '../domain/boot.ts';
 import { notFound } from '../domain/errors.ts';
 import type { Report, ReportBody } from '../domain/report.ts';
 import type { Store } from '../domain/store.ts';
@@ -85,6 +85,6 @@ function note(facts: BootFacts, body: ReportBody, at: number): BootFacts {
     case 'manifest':
       return noteManifest(facts, body.manifest, at);
     case 'log':
-      return facts;
+      return body.log.name === 'result.json' ? noteResult(facts, body.log.text, at) : facts;
   }
 }

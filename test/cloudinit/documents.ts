@@ -497,7 +497,14 @@ const rendered = fc
           body,
         );
       });
-    const target = { name: 'node', id: '0123456789abcdef', vars: {}, reportUrl: 'http://192.0.2.10/r/x', track: false };
+    const target = {
+      name: 'node',
+      id: '0123456789abcdef',
+      vars: {},
+      reportUrl: 'http://192.0.2.10/r/x',
+      track: compiled.length % 2 === 0,
+      vendorData: null,
+    };
     return { bytes: renderDocument(compiled, target, { takenTypes: new Set(), includeRoots: [] }).bytes };
   });
 

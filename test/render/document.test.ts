@@ -20,6 +20,7 @@ const TARGET: Target = {
   vars: {},
   reportUrl: 'http://192.0.2.10:8080/r/x',
   track: false,
+  vendorData: null,
 };
 const RULES = {
   takenTypes: new Set(['text/cloud-config', 'text/jinja2', 'text/part-handler', 'text/x-include-url', 'text/x-shellscript']),

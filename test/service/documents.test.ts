@@ -21,9 +21,10 @@ const MACHINE = {
   id: '0123456789abcdef',
   name: 'node-1',
   generations: { include: 0, seed: 0, report: 0 },
-  track: false,
   vars: {},
   labels: {},
+  vendorData: null,
+  track: false,
 };
 const HANDLER = (types: string) =>
   `#part-handler\ndef list_types():\n    return ${types}\ndef handle_part(d, c, f, p):\n    pass\n`;

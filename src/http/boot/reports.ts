@@ -103,7 +103,7 @@ const POSTED: readonly Posted[] = [
       const name = LOG_NAMES.find((known) => known === wanted);
       if (!name) throw notFound('unknown_log', 'no such log');
       if (bytes.length === 0) throw badReport('it is empty');
-      return { kind: 'log', log: readLog(name, bytes, LIMITS.logBytes) };
+      return { kind: 'log', log: readLog(name, bytes, (request.query as { truncated?: string }).truncated === 'true') };
     },
   },
 ];

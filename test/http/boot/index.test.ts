@@ -45,8 +45,9 @@ async function eventually(check: () => Promise<void>): Promise<void> {
 }
 
 test('the document, byte for byte', async (t) => {
-  const { boot, register } = await buildTestApp(t);
+  const { api, boot, register } = await buildTestApp(t);
   const path = await register('vm', { 'web/a.sh': SH, 'web/b.cfg': '#cloud-config\nhostname: ü\n' });
+  await api('PATCH', '/instances/vm', { track: false });
   const answer = await boot(path);
   assert.equal(answer.statusCode, 200);
   isPlain(answer, path);
