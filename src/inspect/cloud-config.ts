@@ -15,6 +15,7 @@ import { isMapping, readYaml } from './yaml.ts';
  * Judges a cloud-config, an archive or a patch of them: whether cloud-init can read it at all (it drops one that it cannot with no more than a
  * warning in the machine's log: handlers/cloud_config.py, user_data.py), whether its own schema takes it, and what it would lose or misread.
  * @param schemas null while there is none: then keys at the top are held against a list of names
+ * @param pause awaited between the steps of a long text and between an archive's entries, so that others get their turn
  * @returns findings, with line and column (1-based) where they are known; none for another type
  */
 export async function inspectCloudConfig(
@@ -22,13 +23,15 @@ export async function inspectCloudConfig(
   type: string,
   body: Uint8Array,
   schemas: SchemaSet | null,
+  pause: Pause = async () => {},
 ): Promise<Finding[]> {
   const text = Buffer.from(body.buffer, body.byteOffset, body.byteLength).toString('utf8');
   const inspect = INSPECTORS.get(type);
-  return inspect ? inspect(filename, text, schemas) : [];
+  return inspect ? inspect(filename, text, schemas, pause) : [];
 }
 
-type Inspector = (filename: string, text: string, schemas: SchemaSet | null) => Finding[];
+type Pause = () => Promise<void>;
+type Inspector = (filename: string, text: string, schemas: SchemaSet | null, pause: Pause) => Finding[] | Promise<Finding[]>;
 
 const INSPECTORS: ReadonlyMap<string, Inspector> = new Map<string, Inspector>([
   ['text/cloud-config', inspectConfig],
@@ -70,14 +73,16 @@ export async function inspectNetworkConfig(networkConfig: string | JsonObject, s
   return toFindings(part, remarks, places);
 }
 
-function inspectConfig(filename: string, text: string, schemas: SchemaSet | null): Finding[] {
+async function inspectConfig(filename: string, text: string, schemas: SchemaSet | null, pause: Pause): Promise<Finding[]> {
   const { document: config, findings: unread } = readOne(filename, text);
   if (unread.length > 0) return unread;
   if (config === null) return finding('warning', 'empty_config', filename, 'the cloud-config says nothing');
   if (!isMapping(config))
     return finding('error', 'not_a_mapping', filename, 'a cloud-config is a mapping, KEY: VALUE lines at its top');
 
+  await pause();
   const places = findPlaces(text)[0] ?? null;
+  await pause();
   const traps = findBootTraps(config, (path) => places?.plain(path) ?? null);
   // What a trap tells it tells better.
   const told = new Set(
@@ -85,9 +90,10 @@ function inspectConfig(filename: string, text: string, schemas: SchemaSet | null
       .filter(({ severity, code }) => severity === 'error' || code === 'unknown_key')
       .map(({ path }) => JSON.stringify(path)),
   );
-  const judged = [...topKeys(config, schemas), ...(schemas ? bySchema(config, places, schemas) : [])];
+  const { unknown, untold } = topKeys(config, schemas);
+  const judged = [...unknown, ...(schemas ? bySchema(config, places, schemas) : [])];
   const remarks = [...traps, ...judged.filter(({ path }) => !told.has(JSON.stringify(path)))];
-  const findings = inOrder([...toFindings(filename, remarks, places), ...repeatedKeys(filename, places)]);
+  const findings = inOrder([...toFindings(filename, remarks, places, untold), ...repeatedKeys(filename, places)]);
   if (!schemas)
     findings.push({
       severity: 'warning',
@@ -106,7 +112,7 @@ const MAX_REPEATED = 10;
 
 /** PyYAML, too, lets the last one win without a word. */
 function repeatedKeys(part: string, places: DocumentPlaces | null): Finding[] {
-  return (places?.repeated() ?? []).slice(0, MAX_REPEATED).map(({ key, place }) => ({
+  return (places?.repeated(MAX_REPEATED) ?? []).map(({ key, place }) => ({
     severity: 'warning',
     code: 'duplicate_key',
     part,
@@ -146,35 +152,35 @@ const OLDER_KEYS = new Set(
 
 /** As keys begin that only hold anchors for others. */
 const HOLDER = /^(?:x-|[._])/;
-/** For so many unknown keys a known one is looked for that may have been meant. */
-const MAX_GUESSES = 500;
+/** So many unknown keys are looked at; the others are counted. */
+const MAX_UNKNOWN = 500;
 
 /** An unknown key is ignored. A part handler, a module or another version may know it, so it is no error unless a known one was meant. */
-function topKeys(config: Record<string, unknown>, schemas: SchemaSet | null): Remark[] {
+function topKeys(config: Record<string, unknown>, schemas: SchemaSet | null): { unknown: Remark[]; untold: number } {
   const known = new Set([...KNOWN_KEYS, ...(schemas?.cloudConfig.keys ?? [])]);
-  return Object.keys(config)
-    .filter((key) => !known.has(key))
-    .map((key, index) => {
-      const meant = OLDER_KEYS.has(key) || HOLDER.test(key) || index >= MAX_GUESSES ? null : closestKey(key, known);
-      const name = `${showKey(key)} is no key that cloud-init knows`;
-      const hint = OLDER_KEYS.has(key)
-        ? `${showKey(key)} is a key of old versions of cloud-init only: say it the new way`
-        : `${name}, so it is ignored, unless a module of your own reads it`;
-      return {
-        severity: meant === null ? 'warning' : 'error',
-        code: 'unknown_key',
-        path: [key],
-        what: 'key',
-        message: meant === null ? hint : `${name}: did you mean ${meant}?`,
-      };
-    });
+  const keys = Object.keys(config).filter((key) => !known.has(key));
+  const unknown = keys.slice(0, MAX_UNKNOWN).map((key): Remark => {
+    const meant = OLDER_KEYS.has(key) || HOLDER.test(key) ? null : closestKey(key, known);
+    const name = `${showKey(key)} is no key that cloud-init knows`;
+    const hint = OLDER_KEYS.has(key)
+      ? `${showKey(key)} is a key of old versions of cloud-init only: say it the new way`
+      : `${name}, so it is ignored, unless a module of your own reads it`;
+    return {
+      severity: meant === null ? 'warning' : 'error',
+      code: 'unknown_key',
+      path: [key],
+      what: 'key',
+      message: meant === null ? hint : `${name}: did you mean ${meant}?`,
+    };
+  });
+  return { unknown, untold: keys.length - unknown.length };
 }
 
 /** So many entries of an archive are looked at. */
 const MAX_ENTRIES = 1_000;
 
 /** user_data.py, _explode_archive: what it cannot take there is an exception, and with it all user-data is lost. */
-function inspectArchive(filename: string, text: string, schemas: SchemaSet | null): Finding[] {
+async function inspectArchive(filename: string, text: string, schemas: SchemaSet | null, pause: Pause): Promise<Finding[]> {
   const { document: archive, findings } = readOne(filename, text);
   if (findings.length > 0) return findings;
   if (archive === null) return finding('warning', 'empty_config', filename, 'the archive has nothing in it');
@@ -182,13 +188,17 @@ function inspectArchive(filename: string, text: string, schemas: SchemaSet | nul
   const places = findPlaces(text)[0] ?? null;
   // Aliases can bring the same text again and again.
   const inspected = new Map<string, Finding[]>();
-  const inspect = (type: string, content: string) => {
+  const inspect = async (type: string, content: string) => {
     const key = `${type} ${content}`;
-    const found = inspected.get(key) ?? INSPECTORS.get(type)?.(filename, content, schemas) ?? [];
+    const found = inspected.get(key) ?? (await INSPECTORS.get(type)?.(filename, content, schemas, pause)) ?? [];
     inspected.set(key, found);
     return found;
   };
-  const remarks = archive.slice(0, MAX_ENTRIES).flatMap((entry, index) => inspectEntry(entry, index, inspect));
+  const remarks: Remark[] = [];
+  for (const [index, entry] of archive.slice(0, MAX_ENTRIES).entries()) {
+    await pause();
+    remarks.push(...(await inspectEntry(entry, index, inspect)));
+  }
   if (archive.length > MAX_ENTRIES)
     remarks.push({
       severity: 'warning',
@@ -205,7 +215,11 @@ function inspectArchive(filename: string, text: string, schemas: SchemaSet | nul
   );
 }
 
-function inspectEntry(entry: unknown, index: number, inspect: (type: string, content: string) => Finding[]): Remark[] {
+async function inspectEntry(
+  entry: unknown,
+  index: number,
+  inspect: (type: string, content: string) => Promise<Finding[]>,
+): Promise<Remark[]> {
   const name = `entry ${index + 1}`;
   const remark = (severity: Finding['severity'], code: string, message: string, path: Path = [index]): Remark[] => [
     { severity, code, path, message: `${name}: ${message}` },
@@ -227,7 +241,7 @@ function inspectEntry(entry: unknown, index: number, inspect: (type: string, con
   const taken = type ? String(type).toLowerCase() : (matchPrefix(content) ?? 'text/cloud-config');
   // An archive in an archive is not unpacked, and the places in an entry are not those of the file.
   if (taken !== 'text/cloud-config' && taken !== 'text/cloud-config-jsonp') return [];
-  return inspect(taken, content).map(({ severity, code, message }) => ({
+  return (await inspect(taken, content)).map(({ severity, code, message }) => ({
     severity,
     code,
     path: isMapping(entry) ? [index, 'content'] : [index],

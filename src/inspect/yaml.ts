@@ -1,9 +1,11 @@
 import {
   boolYaml11Tag,
+  defineMappingTag,
   defineScalarTag,
   floatYaml11Tag,
   intYaml11Tag,
   loadAll,
+  mapTag,
   NOT_RESOLVED,
   nullYaml11Tag,
   timestampTag,
@@ -99,7 +101,36 @@ const unicode = defineScalarTag<string>('tag:yaml.org,2002:python/unicode', {
   identify: () => false,
 });
 
-const PYYAML_SCHEMA = YAML11_SCHEMA.withTags(bool, int, float, nothing, timestamp, value, unicode);
+/** What PyYAML makes of an unquoted key that is no text: Python sorts numbers and booleans together, and null with nothing else. */
+export type OddKey = 'number' | 'boolean' | 'null';
+
+const oddKeys = new WeakMap<object, Map<string, OddKey>>();
+const NO_KEYS: ReadonlyMap<string, OddKey> = new Map();
+
+/** As js-yaml's own, whose keys are all strings, but remembering which of them PyYAML leaves as they are. */
+const map = defineMappingTag<Record<string, unknown>>(mapTag.tagName, {
+  ...mapTag,
+  addPair: (mapping, key, member) => {
+    if (typeof key !== 'string' && (key === null || typeof key !== 'object')) {
+      const odd = oddKeys.get(mapping) ?? new Map<string, OddKey>();
+      odd.set(String(key), key === null ? 'null' : typeof key === 'boolean' ? 'boolean' : 'number');
+      oddKeys.set(mapping, odd);
+    }
+    return mapTag.addPair(mapping, key, member);
+  },
+  // For merge keys, which bring them into another mapping as they are.
+  keys: (mapping) => {
+    const odd = oddKeys.get(mapping);
+    return odd === undefined ? Object.keys(mapping) : Object.keys(mapping).map((key) => asRead(key, odd.get(key)));
+  },
+});
+
+function asRead(key: string, odd: OddKey | undefined): unknown {
+  if (odd === undefined) return key;
+  return odd === 'null' ? null : odd === 'boolean' ? key === 'true' : Number(key);
+}
+
+const PYYAML_SCHEMA = YAML11_SCHEMA.withTags(bool, int, float, nothing, timestamp, value, unicode, map);
 
 /**
  * Reads YAML as cloud-init's PyYAML (`safe_load`) reads it: YAML 1.1, so `0644` is 420, `yes` is true and `y` a string;
@@ -116,6 +147,21 @@ export function readYaml(text: string, options: { multi?: boolean } = {}): unkno
   if (options.multi === true) return documents;
   if (documents.length > 1) throw badYaml('one document is wanted, and there are more');
   return documents.length === 0 ? [null] : documents;
+}
+
+/** Which keys of a mapping that `readYaml` made are no texts to PyYAML, by the texts that they are here. */
+export function oddKeysOf(mapping: object): ReadonlyMap<string, OddKey> {
+  return oddKeys.get(mapping) ?? NO_KEYS;
+}
+
+/** What `readYaml` calls the key that stands unquoted in a text: `true` for `on`, `420` for `0644`. */
+export function nameOfKey(plain: string): string {
+  try {
+    return String(PYYAML_SCHEMA.resolveImplicitScalarTag(plain).value);
+  } catch (error) {
+    if (error instanceof YAMLException) return plain;
+    throw error;
+  }
 }
 
 /** Whether a YAML value is a mapping. */
