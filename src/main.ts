@@ -133,10 +133,10 @@ export function buildServices(foundation: Foundation) {
   const gate = createGate({ ...foundation, documents, slices });
   const instances = createInstanceService({ ...foundation, documents, slices });
   return {
-    bundles: createBundleService({ ...foundation, documents, gate }),
+    bundles: createBundleService({ ...foundation, documents, gate, slices }),
     instances,
     secrets: createSecretService({ ...foundation, instances, gate }),
-    lint: async (uploads: readonly PartUpload[]) => lint(uploads, await foundation.schemas()),
+    lint: async (uploads: readonly PartUpload[]) => lint(uploads, await foundation.schemas(), slices()),
     deliveries,
     timeline: createTimelineService(foundation),
     ready: () => foundation.store.ping(),

@@ -20,23 +20,21 @@ const READ_AS: Record<OddKey, string> = {
 export function mixedKeys(config: Record<string, unknown>): Remark[] {
   const remarks: Remark[] = [];
   const seen = new Set<object>();
-  const walk = (node: unknown, path: Path): void => {
-    if (node === null || typeof node !== 'object' || remarks.length >= MAX_TOLD || seen.has(node)) return;
+  const walk = (node: object, path: Path): void => {
+    if (remarks.length >= MAX_TOLD || seen.has(node)) return;
+    seen.add(node);
+    const key = isMapping(node) ? findMixed(node, path.length === 0) : null;
+    if (key !== null) remarks.push(tell(path, key, oddKeysOf(node).get(key) as OddKey));
     if (Array.isArray(node)) {
-      seen.add(node);
       for (const [index, item] of node.entries()) if (isCollection(item)) walk(item, [...path, index]);
-    } else if (isMapping(node)) {
-      seen.add(node);
-      const key = findMixed(node, path.length === 0);
-      if (key !== null) remarks.push(tell(path, key, oddKeysOf(node).get(key) as OddKey));
-      for (const [name, member] of Object.entries(node)) if (isCollection(member)) walk(member, [...path, name]);
-    }
+    } else if (isMapping(node))
+      for (const name of Object.keys(node)) if (isCollection(node[name])) walk(node[name], [...path, name]);
   };
   walk(config, []);
   return remarks;
 }
 
-function isCollection(value: unknown): boolean {
+function isCollection(value: unknown): value is object {
   return value !== null && typeof value === 'object';
 }
 

@@ -5,11 +5,11 @@ import { isTaken, isTakenInNetwork } from './cloud-config-taken.ts';
 import { findBootTraps } from './cloud-config-values.ts';
 import type { Path } from './json-schema.ts';
 import { type DocumentPlaces, findPlaces } from './places.ts';
-import { inOrder, type Remark, showKey, toFindings } from './remark.ts';
+import { inOrder, notJudged, type Remark, showKey, toFindings } from './remark.ts';
 import { judgeBySchema, type SchemaSet } from './schema.ts';
 import { matchPrefix } from './sniff.ts';
 import { closestKey } from './spelling.ts';
-import { isMapping, readYaml } from './yaml.ts';
+import { holdsTooMuch, isMapping, readYaml } from './yaml.ts';
 
 /**
  * Judges a cloud-config, an archive or a patch of them: whether cloud-init can read it at all (it drops one that it cannot with no more than a
@@ -46,6 +46,7 @@ const INSPECTORS: ReadonlyMap<string, Inspector> = new Map<string, Inspector>([
 export async function inspectNetworkConfig(networkConfig: string | JsonObject, schemas: SchemaSet | null): Promise<Finding[]> {
   const part = 'network-config';
   const source = typeof networkConfig === 'string' ? networkConfig : null;
+  if (source !== null && holdsTooMuch(source)) return [notJudged(part, TOO_MUCH)];
   const { document, findings } = source === null ? { document: networkConfig, findings: [] } : readOne(part, source);
   if (findings.length > 0 || document === null) return findings;
   const places = source === null ? null : (findPlaces(source)[0] ?? null);
@@ -74,6 +75,8 @@ export async function inspectNetworkConfig(networkConfig: string | JsonObject, s
 }
 
 async function inspectConfig(filename: string, text: string, schemas: SchemaSet | null, pause: Pause): Promise<Finding[]> {
+  if (holdsTooMuch(text)) return [notJudged(filename, TOO_MUCH)];
+  await pause();
   const { document: config, findings: unread } = readOne(filename, text);
   if (unread.length > 0) return unread;
   if (config === null) return finding('warning', 'empty_config', filename, 'the cloud-config says nothing');
@@ -103,6 +106,8 @@ async function inspectConfig(filename: string, text: string, schemas: SchemaSet 
     });
   return findings;
 }
+
+const TOO_MUCH = 'it is not judged: it has more keys and values than are looked at';
 
 /** The one command that gets a schema. */
 const UPDATE = 'npm run bootbundle -- schema update';
@@ -181,6 +186,8 @@ const MAX_ENTRIES = 1_000;
 
 /** user_data.py, _explode_archive: what it cannot take there is an exception, and with it all user-data is lost. */
 async function inspectArchive(filename: string, text: string, schemas: SchemaSet | null, pause: Pause): Promise<Finding[]> {
+  if (holdsTooMuch(text)) return [notJudged(filename, TOO_MUCH)];
+  await pause();
   const { document: archive, findings } = readOne(filename, text);
   if (findings.length > 0) return findings;
   if (archive === null) return finding('warning', 'empty_config', filename, 'the archive has nothing in it');

@@ -20,12 +20,7 @@ export interface Remark {
  * @param places null where the document is no text
  * @param untold how many more warnings there are, of which no remarks were made
  */
-export function toFindings(
-  part: string,
-  remarks: readonly Remark[],
-  places: DocumentPlaces | null,
-  untold = 0,
-): Finding[] {
+export function toFindings(part: string, remarks: readonly Remark[], places: DocumentPlaces | null, untold = 0): Finding[] {
   const errors = remarks.filter(({ severity }) => severity === 'error');
   const warnings = remarks.filter(({ severity }) => severity === 'warning');
   const kept = new Map<string, Finding>();
@@ -44,6 +39,16 @@ export function toFindings(
   if (left > 0)
     findings.push({ severity: rest, code: 'more_findings', part, message: `and ${left} more: put these right first` });
   return findings;
+}
+
+/** What is said of a part that is too large to be judged. `what`: what was not looked at, and of what there is too much. */
+export function notJudged(part: string, what: string): Finding {
+  return {
+    severity: 'warning',
+    code: 'not_judged',
+    part,
+    message: `${what}, so try it on a machine, or make several parts of it`,
+  };
 }
 
 /** As they stand in the text; what has no place comes last. */

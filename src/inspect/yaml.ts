@@ -8,6 +8,7 @@ import {
   mapTag,
   NOT_RESOLVED,
   nullYaml11Tag,
+  parseEvents,
   timestampTag,
   YAML11_SCHEMA,
   YAMLException,
@@ -18,6 +19,10 @@ import { type BootbundleError, malformed } from '../domain/errors.ts';
 const MAX_DEPTH = 100;
 const MAX_ALIASES = 10_000;
 const MAX_MERGE_KEYS = 10_000;
+/** Characters that may set one value off from the next, in a text that is judged in about 0.3 s; each comes to two of the parser's events at most. */
+const MAX_INDICATORS = 120_000;
+/** With more of them than this even parsing takes too long. */
+const MAX_COUNTED = 5 * MAX_INDICATORS;
 /** What a document may come to once every alias is written out: nodes plus characters of its strings. */
 const MAX_EXPANDED = 32 * 1024 * 1024;
 /** Characters read again, in all, to make up for js-yaml's strictness about indentation inside brackets. */
@@ -147,6 +152,27 @@ export function readYaml(text: string, options: { multi?: boolean } = {}): unkno
   if (options.multi === true) return documents;
   if (documents.length > 1) throw badYaml('one document is wanted, and there are more');
   return documents.length === 0 ? [null] : documents;
+}
+
+/**
+ * Whether a text holds so many values that reading and judging it would keep others waiting: about 100,000 keys with a value each. Long texts in it
+ * (files, base64) count for one value each, whatever is in them.
+ */
+export function holdsTooMuch(text: string): boolean {
+  let indicators = 0;
+  for (let at = 0; at < text.length; at++) {
+    const code = text.charCodeAt(at);
+    // LF, CR, comma, colon and opening brackets: no value stands behind another without one of them.
+    if (code === 10 || code === 13 || code === 44 || code === 58 || code === 91 || code === 123) indicators++;
+  }
+  if (indicators <= MAX_INDICATORS) return false;
+  if (indicators > MAX_COUNTED) return true;
+  try {
+    return parseEvents(text, {}).length > 2 * MAX_INDICATORS;
+  } catch (error) {
+    if (error instanceof YAMLException) return false;
+    throw error;
+  }
 }
 
 /** Which keys of a mapping that `readYaml` made are no texts to PyYAML, by the texts that they are here. */

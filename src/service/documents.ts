@@ -285,7 +285,9 @@ export function createDocumentService({
     const schema = await schemas();
     const judge = async (body: Buffer) => {
       const key = sha256(`${schema?.source}\n${part.origin}\n${part.type}\n${sha256(body)}`);
-      const findings = remarks.get(key) ?? (await inspectRendering(part.origin, part.filename, part.type, body, schema));
+      const findings =
+        remarks.get(key) ??
+        (await inspectRendering(part.origin, part.filename, part.type, body, schema, () => scheduler.yield()));
       remarks.set(key, findings);
       return findings;
     };
