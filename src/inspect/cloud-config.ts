@@ -6,7 +6,7 @@ import { findBootTraps } from './cloud-config-values.ts';
 import type { Path } from './json-schema.ts';
 import { type DocumentPlaces, findPlaces } from './places.ts';
 import { inOrder, notJudged, type Remark, showKey, toFindings } from './remark.ts';
-import { judgeBySchema, type SchemaSet } from './schema.ts';
+import { judgeBySchema, type SchemaSet, type Schemas, type UnusableSchema } from './schema.ts';
 import { matchPrefix } from './sniff.ts';
 import { closestKey } from './spelling.ts';
 import { holdsTooMuch, isMapping, readYaml } from './yaml.ts';
@@ -14,7 +14,7 @@ import { holdsTooMuch, isMapping, readYaml } from './yaml.ts';
 /**
  * Judges a cloud-config, an archive or a patch of them: whether cloud-init can read it at all (it drops one that it cannot with no more than a
  * warning in the machine's log: handlers/cloud_config.py, user_data.py), whether its own schema takes it, and what it would lose or misread.
- * @param schemas null while there is none: then keys at the top are held against a list of names
+ * @param schemas where there is none keys at the top are held against a list of names
  * @param pause awaited between the steps of a long text and between an archive's entries, so that others get their turn
  * @returns findings, with line and column (1-based) where they are known; none for another type
  */
@@ -22,7 +22,7 @@ export async function inspectCloudConfig(
   filename: string,
   type: string,
   body: Uint8Array,
-  schemas: SchemaSet | null,
+  schemas: Schemas,
   pause: Pause = async () => {},
 ): Promise<Finding[]> {
   const text = Buffer.from(body.buffer, body.byteOffset, body.byteLength).toString('utf8');
@@ -31,7 +31,7 @@ export async function inspectCloudConfig(
 }
 
 type Pause = () => Promise<void>;
-type Inspector = (filename: string, text: string, schemas: SchemaSet | null, pause: Pause) => Finding[] | Promise<Finding[]>;
+type Inspector = (filename: string, text: string, schemas: Schemas, pause: Pause) => Finding[] | Promise<Finding[]>;
 
 const INSPECTORS: ReadonlyMap<string, Inspector> = new Map<string, Inspector>([
   ['text/cloud-config', inspectConfig],
@@ -43,7 +43,7 @@ const INSPECTORS: ReadonlyMap<string, Inspector> = new Map<string, Inspector>([
  * Judges an instance's network configuration, of version 1 or 2 (net/network_state.py): a text is placed, an object has no places.
  * A version 2 goes to netplan where there is one, which knows more keys than cloud-init's schema (config/schema.py).
  */
-export async function inspectNetworkConfig(networkConfig: string | JsonObject, schemas: SchemaSet | null): Promise<Finding[]> {
+export async function inspectNetworkConfig(networkConfig: string | JsonObject, schemas: Schemas): Promise<Finding[]> {
   const part = 'network-config';
   const source = typeof networkConfig === 'string' ? networkConfig : null;
   if (source !== null && holdsTooMuch(source)) return [notJudged(part, TOO_MUCH)];
@@ -62,7 +62,8 @@ export async function inspectNetworkConfig(networkConfig: string | JsonObject, s
       'a network configuration needs version: 1 or version: 2, as a number',
       network === document ? ['version'] : ['network', 'version'],
     );
-  const validator = version === 1 ? schemas?.networkV1 : schemas?.networkV2;
+  const set = usable(schemas);
+  const validator = version === 1 ? set?.networkV1 : set?.networkV2;
   if (!validator) return [];
   const remarks = judgeBySchema(validator, {
     document,
@@ -74,7 +75,7 @@ export async function inspectNetworkConfig(networkConfig: string | JsonObject, s
   return toFindings(part, remarks, places);
 }
 
-async function inspectConfig(filename: string, text: string, schemas: SchemaSet | null, pause: Pause): Promise<Finding[]> {
+async function inspectConfig(filename: string, text: string, schemas: Schemas, pause: Pause): Promise<Finding[]> {
   if (holdsTooMuch(text)) return [notJudged(filename, TOO_MUCH)];
   await pause();
   const { document: config, findings: unread } = readOne(filename, text);
@@ -93,18 +94,29 @@ async function inspectConfig(filename: string, text: string, schemas: SchemaSet 
       .filter(({ severity, code }) => severity === 'error' || code === 'unknown_key')
       .map(({ path }) => JSON.stringify(path)),
   );
-  const { unknown, untold } = topKeys(config, schemas);
-  const judged = [...unknown, ...(schemas ? bySchema(config, places, schemas) : [])];
+  const set = usable(schemas);
+  const { unknown, untold } = topKeys(config, set);
+  const judged = [...unknown, ...(set ? bySchema(config, places, set) : [])];
   const remarks = [...traps, ...judged.filter(({ path }) => !told.has(JSON.stringify(path)))];
   const findings = inOrder([...toFindings(filename, remarks, places, untold), ...repeatedKeys(filename, places)]);
-  if (!schemas)
-    findings.push({
-      severity: 'warning',
-      code: 'schema_missing',
-      part: filename,
-      message: `only the names of top-level keys were looked at, for there is no schema yet: run ${UPDATE}`,
-    });
+  if (schemas === null || schemas.source === null) findings.push(withoutSchema(filename, schemas));
   return findings;
+}
+
+function usable(schemas: Schemas): SchemaSet | null {
+  return schemas === null || schemas.source === null ? null : schemas;
+}
+
+function withoutSchema(part: string, schemas: UnusableSchema | null): Finding {
+  const looked = 'only the names of top-level keys were looked at';
+  return schemas === null
+    ? {
+        severity: 'warning',
+        code: 'schema_missing',
+        part,
+        message: `${looked}, for there is no schema yet: run ${UPDATE}`,
+      }
+    : { severity: 'warning', code: 'schema_unusable', part, message: `${looked}, for ${schemas.unusable}` };
 }
 
 const TOO_MUCH = 'it is not judged: it has more keys and values than are looked at';
@@ -185,7 +197,7 @@ function topKeys(config: Record<string, unknown>, schemas: SchemaSet | null): { 
 const MAX_ENTRIES = 1_000;
 
 /** user_data.py, _explode_archive: what it cannot take there is an exception, and with it all user-data is lost. */
-async function inspectArchive(filename: string, text: string, schemas: SchemaSet | null, pause: Pause): Promise<Finding[]> {
+async function inspectArchive(filename: string, text: string, schemas: Schemas, pause: Pause): Promise<Finding[]> {
   if (holdsTooMuch(text)) return [notJudged(filename, TOO_MUCH)];
   await pause();
   const { document: archive, findings } = readOne(filename, text);
@@ -214,10 +226,11 @@ async function inspectArchive(filename: string, text: string, schemas: SchemaSet
       message: `only its first ${MAX_ENTRIES} entries were looked at`,
     });
   // Of every entry the same: once will do.
-  const missing = remarks.findIndex(({ code }) => code === 'schema_missing');
+  const isMissing = ({ code }: Remark) => code === 'schema_missing' || code === 'schema_unusable';
+  const missing = remarks.findIndex(isMissing);
   return toFindings(
     filename,
-    remarks.filter(({ code }, at) => code !== 'schema_missing' || at === missing),
+    remarks.filter((remark, at) => !isMissing(remark) || at === missing),
     places,
   );
 }

@@ -75,7 +75,10 @@ const MAX_MATCHED = 256;
 export function readSchema(root: unknown): Validator {
   const schema = asSchema(root);
   const context: Context = { root: schema, refs: new Map(), patterns: new Map() };
-  lookThrough(context, schema, new Set());
+  const seen = new Set<Schema>();
+  lookThrough(context, schema, seen, 0);
+  const chains = new Map<Schema, number>();
+  for (const each of seen) chainOf(context, each, chains, 0);
   const keys = new Set<string>();
   collectKeys(context, schema, keys, new Set());
   return {
@@ -95,11 +98,12 @@ interface Context {
 }
 
 /** Refuses what is no schema, and finds every `$ref` and pattern once. */
-function lookThrough(context: Context, schema: Schema, seen: Set<Schema>): void {
+function lookThrough(context: Context, schema: Schema, seen: Set<Schema>, depth: number): void {
   if (seen.has(schema)) return;
   seen.add(schema);
   if (seen.size > 100_000) throw badSchema('it is too large');
-  const look = (each: unknown) => lookThrough(context, asSchema(each), seen);
+  if (depth > MAX_DEPTH) throw badSchema('it is nested too deep');
+  const look = (each: unknown) => lookThrough(context, asSchema(each), seen, depth + 1);
 
   for (const keyword of ['additionalProperties', 'items', 'not'] as const) {
     const value = schema[keyword];
@@ -131,6 +135,23 @@ function lookThrough(context: Context, schema: Schema, seen: Set<Schema>): void 
   if (target === undefined) throw badSchema('it refers to a part that is not in it');
   context.refs.set(ref, asSchema(target));
   look(target);
+}
+
+/** How many schemas in a row judge one and the same value. Of those that never come to an end (a `$ref` to itself) it refuses the first. */
+function chainOf(context: Context, schema: Schema, known: Map<Schema, number>, depth: number): number {
+  const before = known.get(schema);
+  if (before === Number.POSITIVE_INFINITY) throw badSchema('it refers to itself without end');
+  if (before !== undefined) return before;
+  known.set(schema, Number.POSITIVE_INFINITY);
+  const next = ['allOf', 'anyOf', 'oneOf'].flatMap((keyword) => listOf(schema[keyword], keyword)) as Schema[];
+  const ref = context.refs.get(String(schema.$ref));
+  if (ref) next.push(ref);
+  if (isMapping(schema.not)) next.push(schema.not);
+  if (depth > MAX_DEPTH) throw badSchema('it is nested too deep');
+  const longest = next.reduce((most, each) => Math.max(most, chainOf(context, each, known, depth + 1)), 0);
+  if (longest >= MAX_DEPTH) throw badSchema('it is nested too deep');
+  known.set(schema, longest + 1);
+  return longest + 1;
 }
 
 function collectKeys(context: Context, schema: Schema, keys: Set<string>, seen: Set<Schema>): void {

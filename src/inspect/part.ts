@@ -5,7 +5,7 @@ import { inspectInclude } from './include.ts';
 import { inspectJinja } from './jinja.ts';
 import { inspectManifest } from './kube.ts';
 import { inspectPartHandler } from './part-handler.ts';
-import type { SchemaSet } from './schema.ts';
+import type { Schemas } from './schema.ts';
 import { inspectScript } from './script.ts';
 import { sniff } from './sniff.ts';
 import { KUBE_TYPES } from './types.ts';
@@ -14,7 +14,7 @@ type Validator = (
   filename: string,
   type: string,
   body: Uint8Array,
-  schemas: SchemaSet | null,
+  schemas: Schemas,
   pause?: () => Promise<void>,
 ) => Finding[] | Promise<Finding[]>;
 
@@ -42,7 +42,7 @@ export async function inspectPart(
   filename: string,
   type: string,
   body: Uint8Array,
-  schemas: SchemaSet | null,
+  schemas: Schemas,
   pause?: () => Promise<void>,
 ): Promise<Finding[]> {
   if (KUBE_TYPES.has(type)) return inspectManifest(filename, type, body, pause);
@@ -63,7 +63,7 @@ export async function inspectRendering(
   filename: string,
   type: string,
   body: Uint8Array,
-  schemas: SchemaSet | null,
+  schemas: Schemas,
   pause?: () => Promise<void>,
 ): Promise<Finding[]> {
   let sniffed: Finding[];

@@ -12,6 +12,16 @@ export interface SchemaSet {
   networkV2: Validator | null;
 }
 
+/** The schema that a setting names cannot be used. */
+export interface UnusableSchema {
+  source: null;
+  /** Whose fault it is and what it is, for people: one clause, without a path of this machine. */
+  unusable: string;
+}
+
+/** What judges: a set; none because the one that a setting names cannot; or null, none while there is no schema. */
+export type Schemas = SchemaSet | UnusableSchema | null;
+
 /** Schemas as JSON texts. */
 export interface SchemaTexts {
   cloudConfig: string;

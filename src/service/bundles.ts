@@ -15,7 +15,7 @@ import { checkName, checkPartName } from '../domain/names.ts';
 import { checkPreconditions, type Preconditions } from '../domain/precondition.ts';
 import type { BundleSummary, BundleUse, KeptBody, Page, Store } from '../domain/store.ts';
 import type { BundleUpload, PartUpload } from '../domain/upload.ts';
-import type { SchemaSet } from '../inspect/schema.ts';
+import type { Schemas } from '../inspect/schema.ts';
 import { diffParts, type Side } from './diff.ts';
 import type { DocumentService } from './documents.ts';
 import type { Consent, Gate, Memory } from './gate.ts';
@@ -100,7 +100,7 @@ export function createBundleService(deps: {
   store: Store;
   documents: DocumentService;
   gate: Gate;
-  schemas: () => Promise<SchemaSet | null>;
+  schemas: () => Promise<Schemas>;
   slices: () => Pause;
   clock: () => number;
 }): BundleService {
@@ -342,12 +342,7 @@ interface Change {
 }
 
 /** A bundle's content with an upload laid over it; `current` null: the upload is all there is. */
-async function mergeUpload(
-  current: Bundle | null,
-  upload: BundleUpload,
-  schemas: SchemaSet | null,
-  pause: Pause,
-): Promise<Change> {
+async function mergeUpload(current: Bundle | null, upload: BundleUpload, schemas: Schemas, pause: Pause): Promise<Change> {
   const order: PartOrder = upload.order ?? current?.latest.order ?? 'name';
   const vars: JsonObject = upload.vars ?? current?.latest.vars ?? {};
   const parts = new Map((current?.latest.parts ?? []).map((part) => [part.filename, part]));

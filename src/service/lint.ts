@@ -6,7 +6,7 @@ import type { PartUpload } from '../domain/upload.ts';
 import { checkMerge, mergeFindings } from '../inspect/merge.ts';
 import { parseMime } from '../inspect/mime.ts';
 import { inspectBraces, inspectPart, isJudgedBySchema } from '../inspect/part.ts';
-import type { SchemaSet } from '../inspect/schema.ts';
+import type { Schemas } from '../inspect/schema.ts';
 import { isMimeArchive, sniff, sniffTemplate } from '../inspect/sniff.ts';
 import { parseTemplate } from '../render/template.ts';
 import type { Pause } from './slices.ts';
@@ -27,7 +27,7 @@ export interface JudgedPart {
 export async function judgePart(
   sent: PartUpload,
   before: Part | undefined,
-  schemas: SchemaSet | null,
+  schemas: Schemas,
   pause: Pause,
 ): Promise<JudgedPart> {
   await pause();
@@ -94,7 +94,7 @@ export interface LintReport {
  */
 export async function lint(
   uploads: readonly PartUpload[],
-  schemas: SchemaSet | null,
+  schemas: Schemas,
   pause: Pause = () => scheduler.yield(),
 ): Promise<LintReport> {
   const report: LintReport = { parts: [], schema: null };
