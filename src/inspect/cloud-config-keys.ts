@@ -41,10 +41,10 @@ function isCollection(value: unknown): value is object {
 /** The first key that is no text, where others are of another kind. */
 function findMixed(mapping: Record<string, unknown>, amongTexts: boolean): string | null {
   const odd = oddKeysOf(mapping);
-  const [first] = odd.keys();
+  const [first, ...more] = [...odd.keys()].filter((key) => Object.hasOwn(mapping, key));
   if (first === undefined) return null;
-  const texts = amongTexts || Object.keys(mapping).length > odd.size;
-  return texts || (odd.get('null') === 'null' && odd.size > 1) ? first : null;
+  const texts = amongTexts || Object.keys(mapping).length > more.length + 1;
+  return texts || (more.length > 0 && [first, ...more].some((key) => odd.get(key) === 'null')) ? first : null;
 }
 
 function tell(path: Path, key: string, read: OddKey): Remark {

@@ -180,6 +180,12 @@ export function oddKeysOf(mapping: object): ReadonlyMap<string, OddKey> {
   return oddKeys.get(mapping) ?? NO_KEYS;
 }
 
+/** Makes known of a mapping that was made from others which of its keys are no texts. */
+export function carryOddKeys(mapping: object, ...from: readonly object[]): void {
+  const odd = from.flatMap((each) => [...oddKeysOf(each)]).filter(([key]) => Object.hasOwn(mapping, key));
+  if (odd.length > 0) oddKeys.set(mapping, new Map(odd));
+}
+
 /** What `readYaml` calls the key that stands unquoted in a text: `true` for `on`, `420` for `0644`. */
 export function nameOfKey(plain: string): string {
   try {
