@@ -12,6 +12,8 @@ export interface ConfigSource {
 
 /** So many losses are told. */
 const MAX_LOSSES = 50;
+/** So many values are remembered, to hold those of later cloud-configs against. */
+const MAX_REMEMBERED = 100_000;
 
 /**
  * Finds values that do not come out of the merge as people expect (lists join, maps recurse, the later single value wins), where no rule of
@@ -43,7 +45,7 @@ export async function findLostValues(
       }
       const first = firsts.get(path);
       if (!first) {
-        firsts.set(path, { value, origin });
+        if (firsts.size < MAX_REMEMBERED) firsts.set(path, { value, origin });
       } else if (order === 'given') {
         if (!statesRule && isSingle(value) && !isDeepStrictEqual(first.value, value))
           findings.push({
