@@ -402,6 +402,12 @@ test('what has too many values to be judged is a warning, long texts in it aside
   );
 });
 
+/** Of the processor, so that others who are at work do not count. */
+function millisecondsSince(before: NodeJS.CpuUsage): number {
+  const { user, system } = process.cpuUsage(before);
+  return (user + system) / 1000;
+}
+
 test('hostile texts are judged in bounded time', { skip, timeout: 60_000 }, async () => {
   const nested = (levels: number) =>
     Array.from(
@@ -439,13 +445,14 @@ test('hostile texts are judged in bounded time', { skip, timeout: 60_000 }, asyn
     prototype: '__proto__: {a: 1}\nconstructor: 1\nusers: [{__proto__: {name: x}}]\n',
   };
   for (const [name, text] of Object.entries(texts)) {
-    const before = performance.now();
+    const before = process.cpuUsage();
     const found = await inspectCloudConfig('c', CONFIG, Buffer.from(text), schemas);
-    assert.ok(performance.now() - before < 1000, `${name}: ${performance.now() - before} ms`);
+    const took = millisecondsSince(before);
+    assert.ok(took < 1200, `${name}: ${took} ms`);
     assert.ok(found.length <= 61, name);
     for (const { message } of found) assert.ok(message.length < 400, name);
   }
-  const before = performance.now();
+  const before = process.cpuUsage();
   await inspectCloudConfig('c', ARCHIVE, Buffer.from('- "a: 1"\n'.repeat(60_000)), schemas);
-  assert.ok(performance.now() - before < 1000);
+  assert.ok(millisecondsSince(before) < 1200);
 });
