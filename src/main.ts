@@ -8,7 +8,7 @@ import { type DataDir, openDataDir } from './data-dir.ts';
 import type { Store } from './domain/store.ts';
 import type { PartUpload } from './domain/upload.ts';
 import { buildApp } from './http/app.ts';
-import type { SchemaSet } from './inspect/schema.ts';
+import type { Schemas } from './inspect/schema.ts';
 import { createSchemaFinder } from './schema-files.ts';
 import { ensureBuiltIns } from './service/builtin.ts';
 import { createBundleService } from './service/bundles.ts';
@@ -120,8 +120,8 @@ export interface Foundation {
   clock: () => number;
   /** A new instance id: 16 hex digits nobody can foresee. */
   freshId: () => string;
-  /** What judges cloud-configs now, or null while there is no schema. */
-  schemas: () => Promise<SchemaSet | null>;
+  /** What judges cloud-configs now. */
+  schemas: () => Promise<Schemas>;
   /** Told of trouble nobody waits for. */
   onTrouble: (error: unknown, what: string) => void;
 }
@@ -134,10 +134,10 @@ export function buildServices(foundation: Foundation) {
   const gate = createGate({ ...foundation, documents, slices });
   const instances = createInstanceService({ ...foundation, documents, slices });
   return {
-    bundles: createBundleService({ ...foundation, documents, gate }),
+    bundles: createBundleService({ ...foundation, documents, gate, slices }),
     instances,
     secrets: createSecretService({ ...foundation, instances, gate }),
-    lint: async (uploads: readonly PartUpload[]) => lint(uploads, await foundation.schemas()),
+    lint: async (uploads: readonly PartUpload[]) => lint(uploads, await foundation.schemas(), slices()),
     deliveries,
     timeline: createTimelineService(foundation),
     reports: createReportService(foundation),
@@ -158,7 +158,7 @@ async function listen(
   const publicUrl = config.publicUrl ?? urlOf(machines);
 
   const onTrouble = (error: unknown, what: string) => apps[0]?.log.error({ err: error }, what);
-  const schemas = createSchemaFinder({ dataDir: config.dataDir, file: config.cloudInitSchema, onTrouble });
+  const schemas = await createSchemaFinder({ dataDir: config.dataDir, file: config.cloudInitSchema, onTrouble });
   const deps = {
     ...buildServices({ store, keys, publicUrl, schemas, clock: Date.now, freshId, onTrouble }),
     authenticate,

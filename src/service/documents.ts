@@ -15,7 +15,7 @@ import { type ConfigSource, findLostValues } from '../inspect/lost-values.ts';
 import { statesKey, statesMergeRule } from '../inspect/merge.ts';
 import { inspectRendering, isJudgedBySchema } from '../inspect/part.ts';
 import { handlerTypes } from '../inspect/part-handler.ts';
-import type { SchemaSet } from '../inspect/schema.ts';
+import type { Schemas } from '../inspect/schema.ts';
 import { matchPrefix } from '../inspect/sniff.ts';
 import { CLOUD_INIT_TYPES } from '../inspect/types.ts';
 import {
@@ -174,8 +174,8 @@ export function createDocumentService({
   store: Store;
   keys: KeyRing;
   publicUrl: string;
-  /** The schema that judges cloud-configs now, if there is one. */
-  schemas: () => Promise<SchemaSet | null>;
+  /** What judges cloud-configs now. */
+  schemas: () => Promise<Schemas>;
 }): DocumentService {
   const rules = { takenTypes: CLOUD_INIT_TYPES, includeRoots: [`${publicUrl}/i/`, `${publicUrl}/s/`] };
 
@@ -321,8 +321,10 @@ export function createDocumentService({
   async function inspectText(part: TemplatePart, text: string, context: TemplateContext): Promise<Finding[]> {
     const schema = await schemas();
     const judge = async (body: Buffer) => {
-      const key = sha256(`${schema?.source}\n${part.origin}\n${part.type}\n${sha256(body)}`);
-      const findings = remarks.get(key) ?? (await inspectRendering(part.origin, part.filename, part.type, body, schema));
+      const key = sha256(`${schema?.source ?? JSON.stringify(schema)}\n${part.origin}\n${part.type}\n${sha256(body)}`);
+      const findings =
+        remarks.get(key) ??
+        (await inspectRendering(part.origin, part.filename, part.type, body, schema, () => scheduler.yield()));
       remarks.set(key, findings);
       return findings;
     };
@@ -383,7 +385,7 @@ export function createDocumentService({
       if (!complete) return { document: null, findings, schema };
 
       const drawn = draw(parts, instance);
-      const whole = [...drawn.findings, ...lossesOf(parts, revisions, whatIf)];
+      const whole = [...drawn.findings, ...(await lossesOf(parts, revisions, whatIf))];
       const secretive = revisions.some(({ usesSecrets }) => usesSecrets);
       findings.push(
         ...(secretive ? await withoutSecrets(whole, () => blindRemarks(instance, revisions, scene, whatIf)) : whole),
@@ -414,15 +416,20 @@ export function createDocumentService({
     const parts: CompiledPart[] = [];
     for (const revision of revisions)
       parts.push(...(await fill(revision, veil(contextOf(instance, revision, scene, whatIf)), LIMITS.templateTrialMs)));
-    return [...draw(parts, instance).findings, ...lossesOf(parts, revisions, whatIf)];
+    return [...draw(parts, instance).findings, ...(await lossesOf(parts, revisions, whatIf))];
   }
 
-  function lossesOf(parts: readonly CompiledPart[], revisions: readonly CompiledRevision[], whatIf: WhatIf): Finding[] {
-    const find = () => findLostValues(configSources(parts), keepsGivenOrder(parts) ? 'given' : 'reverse');
+  async function lossesOf(
+    parts: readonly CompiledPart[],
+    revisions: readonly CompiledRevision[],
+    whatIf: WhatIf,
+  ): Promise<Finding[]> {
+    const order = keepsGivenOrder(parts) ? 'given' : 'reverse';
+    const find = () => findLostValues(configSources(parts), order, () => scheduler.yield());
     // A revision that may never be stored must not be remembered under its number, nor one machine's rendering for another's.
     if (whatIf.revision || revisions.some(({ hasTemplates }) => hasTemplates)) return find();
     const key = revisions.map(({ key }) => key).join(' ');
-    const findings = losses.get(key) ?? find();
+    const findings = losses.get(key) ?? (await find());
     losses.set(key, findings);
     return findings;
   }

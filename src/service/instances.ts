@@ -10,7 +10,7 @@ import { checkSecretName, type SecretInfo } from '../domain/secret.ts';
 import type { InstanceFilter, InstanceWrite, Page, Store } from '../domain/store.ts';
 import { type Explanation, explain } from '../explain/explain.ts';
 import { inspectNetworkConfig } from '../inspect/cloud-config.ts';
-import type { SchemaSet } from '../inspect/schema.ts';
+import type { Schemas } from '../inspect/schema.ts';
 import { withVar } from './bundles.ts';
 import { diffParts, type Side } from './diff.ts';
 import {
@@ -127,7 +127,7 @@ export function createInstanceService(deps: {
   documents: DocumentService;
   keys: KeyRing;
   publicUrl: string;
-  schemas: () => Promise<SchemaSet | null>;
+  schemas: () => Promise<Schemas>;
   slices: () => Pause;
   clock: () => number;
   freshId: () => string;

@@ -22,7 +22,7 @@ async function bench(t: TestContext) {
   const gate = createGate({ store, documents, slices: createSlices(() => false) });
   return {
     store,
-    bundles: createBundleService({ store, documents, gate, schemas, clock: () => 2 }),
+    bundles: createBundleService({ store, documents, gate, schemas, slices: createSlices(() => false), clock: () => 2 }),
     ensure: () => ensureBuiltIns(store, () => 1),
   };
 }

@@ -45,7 +45,7 @@ async function bench(t: TestContext, around: (store: Store) => Partial<Store> = 
   const schemas = async () => null;
   const documents = createDocumentService({ store: { ...store, ...around(store) }, keys: KEYS, publicUrl: URL_SPACE, schemas });
   const gate = createGate({ store, documents, slices: createSlices(() => false) });
-  const bundles = createBundleService({ store, documents, gate, schemas, clock: () => 1 });
+  const bundles = createBundleService({ store, documents, gate, schemas, slices: createSlices(() => false), clock: () => 1 });
   const machine = (references: string[]) => ({ ...MACHINE, bundles: references });
   return {
     store,
