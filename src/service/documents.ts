@@ -432,6 +432,11 @@ export function createDocumentService({
   }
 }
 
+/** Whether secrets are in a machine's document, as the scene has it. */
+export function usesSecrets({ bundles }: Pick<DocumentOwner, 'bundles'>, { revisions }: Scene): boolean {
+  return bundles.some((text) => revisions.get(text)?.usesSecrets ?? false);
+}
+
 /** What a look with this scene was based on. */
 export function sightOf(scene: Scene, followers?: Sight['followers']): Sight {
   const references = new Map([...scene.meanings].filter((entry): entry is [string, Meaning] => entry[1] !== null));

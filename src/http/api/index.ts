@@ -6,6 +6,7 @@ import type { InstanceService } from '../../service/instances.ts';
 import type { Actor, Authenticate } from '../../service/keys.ts';
 import type { SecretService } from '../../service/secrets.ts';
 import type { TimelineService } from '../../service/timeline.ts';
+import type { WindowService } from '../../service/windows.ts';
 import { tokenOf } from '../auth.ts';
 import { sendProblem } from '../errors.ts';
 import { Finding, Problem } from '../schemas.ts';
@@ -20,6 +21,7 @@ import { revisionRoutes, revisionSchemas } from './revisions.ts';
 import { secretRoutes, secretSchemas } from './secrets.ts';
 import { timelineRoutes, timelineSchemas } from './timeline.ts';
 import { varRoutes } from './vars.ts';
+import { windowRoutes, windowSchemas } from './windows.ts';
 
 declare module 'fastify' {
   interface FastifyRequest {
@@ -35,6 +37,7 @@ export interface ApiServices {
   deliveries: DeliveryService;
   timeline: TimelineService;
   secrets: SecretService;
+  windows: WindowService;
   lint: Lint;
 }
 
@@ -54,6 +57,7 @@ export const apiSchemas = [
   ...lintSchemas,
   ...deliverySchemas,
   ...timelineSchemas,
+  ...windowSchemas,
 ];
 
 /** The operators' scope: every call needs a token, every body arrives as bytes, every error is problem+json. */
@@ -91,4 +95,5 @@ export const apiScope: FastifyPluginAsync<ApiServices> = async (app: FastifyInst
   await app.register(lintRoutes, { lint });
   await app.register(deliveryRoutes, { deliveries: services.deliveries });
   await app.register(timelineRoutes, { timeline: services.timeline });
+  await app.register(windowRoutes, { windows: services.windows, instances });
 };
