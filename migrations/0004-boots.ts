@@ -27,7 +27,7 @@ export const boots: Migration = {
       ...['include', 'seed'].map(
         (purpose) => `update instance set ${purpose}_fetched_at = (
           select min(at) from delivery where delivery.instance = instance.name and purpose = '${purpose}' and outcome in ('delivered', 'aborted')
-            and at >= instance.first_delivery_at
+            and at >= coalesce(instance.first_delivery_at, 0)
         )`,
       ),
       add('instance', `boot text not null default '{}'`),

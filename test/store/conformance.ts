@@ -1621,6 +1621,8 @@ export function migrationConformance(name: string, makeDatabase: (t: TestContext
         (await store.listDeliveries('vm', ALL)).map(({ instanceVersion }) => instanceVersion),
         [null],
       );
+      const vm = await store.findInstance('vm');
+      assert.deepEqual(vm?.fetchedAt, { include: START, seed: null });
       // What was delivered then carried no tracking.
       assert.deepEqual(await store.findSpec('vm', 3), { ...spec, track: false });
       const links = await database.read((db) =>
