@@ -20,6 +20,16 @@ export const boots: Migration = {
       add('instance', `closed_at ${integer}`),
       add('instance', `reopened_at ${integer}`),
       add('instance', `open_until ${integer}`),
+      // Whose the last counted delivery was; and when each URL was first fetched.
+      add('instance', `last_delivery_address ${key}`),
+      add('instance', `include_fetched_at ${integer}`),
+      add('instance', `seed_fetched_at ${integer}`),
+      ...['include', 'seed'].map(
+        (purpose) => `update instance set ${purpose}_fetched_at = (
+          select min(at) from delivery where delivery.instance = instance.name and purpose = '${purpose}' and outcome in ('delivered', 'aborted')
+            and at >= coalesce(instance.first_delivery_at, 0)
+        )`,
+      ),
       add('instance', `boot text not null default '{}'`),
       add('instance', `state ${key} not null default 'registered'`),
       // From when the dead-man's time counts; null: no word is waited for, as for boots before this version.

@@ -1,5 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { isIP } from 'node:net';
+import { readNetwork } from './domain/address.ts';
+import { formatDuration, parseDuration } from './domain/duration.ts';
+import { type PolicyDefaults, SHORTEST_WINDOW_MS } from './domain/policy.ts';
 
 /** Everything that can be set, read once. */
 export interface Config {
@@ -19,6 +22,10 @@ export interface Config {
   /** A schema file or folder that judges cloud-configs, whatever else is found; null: the newest that is found. */
   readonly cloudInitSchema: string | null;
   readonly logLevel: string;
+  /** Who may fetch, and until when, where an instance states nothing. */
+  readonly policyDefaults: PolicyDefaults;
+  /** The proxies whose X-Forwarded-For is believed, as networks. */
+  readonly trustedProxies: readonly string[];
 }
 
 /** A setting that cannot be used: one line, which names it. */
@@ -49,6 +56,14 @@ export const SETTINGS = [
   },
   { name: 'CLOUD_INIT_SCHEMA', help: "cloud-init's schema, a file or folder; unset: the newest that is found" },
   { name: 'LOG_LEVEL', default: 'info', help: 'fatal, error, warn, info, debug, trace or silent' },
+  {
+    name: 'CLOSE_AFTER',
+    default: 'auto',
+    help: 'when a window shuts after the first delivery: 1h, success, never, or auto (1h for documents with secrets)',
+  },
+  { name: 'EXPIRES_AFTER', help: 'how long after its registration a window shuts, such as 7d; unset: never' },
+  { name: 'ALLOW_FROM', help: 'networks that may fetch, 192.0.2.0/24,2001:db8::/32; unset: everywhere' },
+  { name: 'TRUSTED_PROXIES', help: 'proxies whose X-Forwarded-For is believed, 192.0.2.5,10.0.0.0/8; unset: none' },
 ] as const satisfies readonly Setting[];
 
 type SettingName = (typeof SETTINGS)[number]['name'];
@@ -107,6 +122,12 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>, fl
     keys: keys === null ? null : readKeys(keys),
     cloudInitSchema: value('CLOUD_INIT_SCHEMA'),
     logLevel,
+    policyDefaults: {
+      closeAfter: readCloseAfter(value('CLOSE_AFTER') ?? ''),
+      expiresAfter: readExpiresAfter(value('EXPIRES_AFTER')),
+      allowFrom: readNetworks('ALLOW_FROM', value('ALLOW_FROM')),
+    },
+    trustedProxies: readNetworks('TRUSTED_PROXIES', value('TRUSTED_PROXIES')),
   });
 }
 
@@ -168,6 +189,31 @@ function readKeys(text: string): Uint8Array[] {
         'BOOTBUNDLE_KEY: each key needs at least 32 printable characters without white space; try: openssl rand -hex 32',
       );
     return new TextEncoder().encode(key.trim());
+  });
+}
+
+function readCloseAfter(text: string): PolicyDefaults['closeAfter'] {
+  if (text === 'auto' || text === 'success' || text === 'never') return text;
+  const length = parseDuration(text);
+  const shortest = formatDuration(SHORTEST_WINDOW_MS);
+  if (length === null || length < SHORTEST_WINDOW_MS)
+    throw new ConfigError(
+      `BOOTBUNDLE_CLOSE_AFTER: must be a duration of at least ${shortest} (10m, 1h, 7d), success, never or auto`,
+    );
+  return length;
+}
+
+function readExpiresAfter(text: string | null): number | null {
+  if (text === null) return null;
+  return parseDuration(text) ?? fail(new ConfigError('BOOTBUNDLE_EXPIRES_AFTER: must be a duration, such as 12h or 7d'));
+}
+
+function readNetworks(name: SettingName, text: string | null): string[] {
+  const networks = text?.split(',').map((network) => network.trim()) ?? [];
+  return networks.map((network) => {
+    const reading = readNetwork(network);
+    if ('why' in reading) throw new ConfigError(`BOOTBUNDLE_${name}: ${JSON.stringify(network)} ${reading.why}`);
+    return reading.network;
   });
 }
 

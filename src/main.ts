@@ -5,9 +5,12 @@ import { join } from 'node:path';
 import type { FastifyInstance } from 'fastify';
 import { type Config, ConfigError } from './config.ts';
 import { type DataDir, openDataDir } from './data-dir.ts';
+import type { Alarm } from './domain/alarm.ts';
+import { DEFAULT_POLICY, type PolicyDefaults } from './domain/policy.ts';
 import type { Store } from './domain/store.ts';
 import type { PartUpload } from './domain/upload.ts';
 import { buildApp } from './http/app.ts';
+import { logAlarm } from './http/boot/alarms.ts';
 import type { Schemas } from './inspect/schema.ts';
 import { createSchemaFinder } from './schema-files.ts';
 import { ensureBuiltIns } from './service/builtin.ts';
@@ -22,6 +25,7 @@ import { createReportService } from './service/reports.ts';
 import { createSecretService, resealSecrets } from './service/secrets.ts';
 import { createSlices } from './service/slices.ts';
 import { createTimelineService } from './service/timeline.ts';
+import { createWindowService } from './service/windows.ts';
 import { openStore } from './store/open.ts';
 
 /** A running service. */
@@ -99,7 +103,10 @@ export async function describeApi(): Promise<object> {
     throw error;
   };
   const schemas = async () => null;
-  const deps = buildServices({ store, keys, publicUrl: 'http://localhost:8080', schemas, clock: Date.now, freshId, onTrouble });
+  const deps = buildServices({
+    ...{ store, keys, publicUrl: 'http://localhost:8080', schemas, clock: Date.now, freshId },
+    ...{ policyDefaults: DEFAULT_POLICY, onTrouble, onAlarm: () => undefined },
+  });
   const app = await buildApp({ ...deps, authenticate: () => null, log: { level: 'silent' }, scopes: 'all' });
   try {
     await app.ready();
@@ -124,6 +131,10 @@ export interface Foundation {
   schemas: () => Promise<Schemas>;
   /** Told of trouble nobody waits for. */
   onTrouble: (error: unknown, what: string) => void;
+  /** Who may fetch where an instance states nothing. */
+  policyDefaults: PolicyDefaults;
+  /** Told of each alarm when it begins. */
+  onAlarm: (alarm: Alarm) => void;
 }
 
 /** Every service, wired; what `buildApp` wants of them. */
@@ -136,6 +147,7 @@ export function buildServices(foundation: Foundation) {
   return {
     bundles: createBundleService({ ...foundation, documents, gate, slices }),
     instances,
+    windows: createWindowService({ ...foundation, documents, instances }),
     secrets: createSecretService({ ...foundation, instances, gate }),
     lint: async (uploads: readonly PartUpload[]) => lint(uploads, await foundation.schemas(), slices()),
     deliveries,
@@ -159,9 +171,12 @@ async function listen(
 
   const onTrouble = (error: unknown, what: string) => apps[0]?.log.error({ err: error }, what);
   const schemas = await createSchemaFinder({ dataDir: config.dataDir, file: config.cloudInitSchema, onTrouble });
+  const onAlarm = (alarm: Alarm) => apps[0] && logAlarm(apps[0].log, alarm);
+  const { policyDefaults, trustedProxies } = config;
   const deps = {
-    ...buildServices({ store, keys, publicUrl, schemas, clock: Date.now, freshId, onTrouble }),
+    ...buildServices({ store, keys, publicUrl, schemas, clock: Date.now, freshId, onTrouble, policyDefaults, onAlarm }),
     authenticate,
+    trustedProxies,
     log: { level: config.logLevel },
   };
 

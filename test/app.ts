@@ -1,8 +1,10 @@
 import type { TestContext } from 'node:test';
 import type { FastifyInstance, InjectOptions, LightMyRequestResponse } from 'fastify';
 import { sha256 } from '../src/domain/bundle.ts';
+import { DEFAULT_POLICY, type PolicyDefaults } from '../src/domain/policy.ts';
 import type { Store } from '../src/domain/store.ts';
 import { type AppDeps, buildApp } from '../src/http/app.ts';
+import { logAlarm } from '../src/http/boot/alarms.ts';
 import type { SchemaSet } from '../src/inspect/schema.ts';
 import { buildServices } from '../src/main.ts';
 import { createAuthenticator, createKeyRing, type KeyRing } from '../src/service/keys.ts';
@@ -36,12 +38,18 @@ let holdContract: HoldContract | undefined;
 /** The production app on an in-memory database, with a clock that stands still and, unless said otherwise, without a cloud-init schema. */
 export async function buildTestApp(
   t: TestContext,
-  overrides: Partial<AppDeps> & { store?: Store; publicUrl?: string; schemas?: () => Promise<SchemaSet | null> } = {},
+  overrides: Partial<AppDeps> & {
+    store?: Store;
+    publicUrl?: string;
+    schemas?: () => Promise<SchemaSet | null>;
+    policyDefaults?: PolicyDefaults;
+  } = {},
 ): Promise<TestApp> {
   const {
     store = await openStore({ file: ':memory:' }),
     publicUrl = PUBLIC_URL,
     schemas = async () => null,
+    policyDefaults = DEFAULT_POLICY,
     ...rest
   } = overrides;
   let now = START;
@@ -56,8 +64,10 @@ export async function buildTestApp(
     clock: () => now,
     freshId: () => (++ids).toString(16).padStart(16, '0'),
     onTrouble: () => undefined,
+    policyDefaults,
+    onAlarm: (alarm) => logAlarm(app.log, alarm),
   });
-  const app = await buildApp({
+  const app: FastifyInstance = await buildApp({
     ...services,
     authenticate: createAuthenticator(TOKEN),
     scopes: 'all',

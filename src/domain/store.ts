@@ -1,7 +1,10 @@
+import type { Actor } from './actor.ts';
+import type { Alarm, Raised } from './alarm.ts';
 import type { Bundle, Revision, RevisionContent } from './bundle.ts';
-import type { Delivery, DeliveryOutcome, NewDelivery } from './delivery.ts';
-import type { Instance, InstanceSpec } from './instance.ts';
+import type { Delivery, DeliveryOutcome, NewDelivery, Recorded } from './delivery.ts';
+import type { Instance, InstanceSpec, Purpose } from './instance.ts';
 import type { Reference } from './names.ts';
+import type { PolicyDefaults } from './policy.ts';
 import type { Report, ReportBody, ReportOutcome } from './report.ts';
 import type { NewSecret, SealedSecret, SecretOwner } from './secret.ts';
 
@@ -94,6 +97,19 @@ export interface InstanceWritten {
   changed: boolean;
 }
 
+/** `expect`: the version the caller saw, undefined for "whatever it is". */
+export interface WindowChange {
+  expect: number | undefined;
+  at: number;
+  by: Actor;
+}
+
+export interface InstanceChange {
+  before: Instance;
+  after: Instance;
+  changed: boolean;
+}
+
 /**
  * Where everything is kept. Each method is one whole, atomic operation: when it resolves, what it wrote is on disk;
  * when it rejects, nothing was written. Any method may reject with `unavailable` (the database is away) or `storage_full`.
@@ -182,9 +198,10 @@ export interface Store {
   listInstances(page: Page<string>, filter: InstanceFilter): Promise<Instance[]>;
   /**
    * Leaves a tombstone, and drops its secrets; its capabilities open nothing from now on.
-   * @throws not_found `unknown_instance`; precondition_failed `etag_mismatch` when `expect` is given and not the version
+   * @throws not_found `unknown_instance`; precondition_failed `etag_mismatch` when `expect` is given and not the version; conflict
+   *   `seed_in_use` when its seed was fetched and `force` is not said
    */
-  retireInstance(name: string, change: { expect: number | undefined; at: number }): Promise<void>;
+  retireInstance(name: string, change: { expect: number | undefined; at: number; force?: boolean }): Promise<void>;
 
   // ---- secrets
 
@@ -207,15 +224,43 @@ export interface Store {
   // ---- ledger
 
   /**
-   * Puts deliveries into the ledger, all or none, and counts them: a `delivered` one counts unless a counted one of the
-   * same instance and address lies less than REPEAT_WINDOW_MS from it. One commit for the whole batch.
-   * @returns the row ids, in the same order
+   * Puts deliveries into the ledger, and counts them: a `delivered` one counts unless a counted one of the same instance and address lies less
+   * than REPEAT_WINDOW_MS from it. Each is held against its instance as it is then (version, generation, window, allowed addresses); one that was
+   * made for something else is not recorded (`changed`). What is refused, and a second machine, are alarms. A counted delivery, and one that
+   * could not be rendered, are noted in the boot. One commit for the whole batch, in the order given.
    */
-  recordDeliveries(deliveries: readonly NewDelivery[]): Promise<number[]>;
+  recordDeliveries(deliveries: readonly NewDelivery[], defaults: PolicyDefaults): Promise<Recorded[]>;
+  /** Whether a counted delivery of the present window to the same address lies less than REPEAT_WINDOW_MS from a fetch. `instance` is a name. */
+  isRepeat(fetch: { instance: string; address: string; at: number }): Promise<boolean>;
   /** Corrects how a delivery ended. */
   closeDelivery(id: number, outcome: DeliveryOutcome): Promise<void>;
   /** Newest first: `after` is the id of the last one seen. `instance` is a name. */
   listDeliveries(instance: string, page: Page<number>): Promise<Delivery[]>;
+
+  // ---- alarms and windows
+
+  /**
+   * Keeps what happened, retired instances' too; within ALARM_BURST_MS of the last of the same kind from the same address it adds to that.
+   * Up to ALARMS_KEPT per instance: past it the oldest are dropped. @returns the alarm that it began; null where there was one, or no instance
+   */
+  recordAlarm(raised: Raised): Promise<Alarm | null>;
+  /** Newest first: `after` is the id of the last one seen. `instance` is a name. */
+  listAlarms(instance: string, page: Page<number>): Promise<Alarm[]>;
+  /**
+   * Shuts an instance's window, and says so in the audit. Shut by hand already, nothing changes.
+   * @throws not_found `unknown_instance`; precondition_failed `etag_mismatch` when `expect` is given and not the version
+   */
+  closeWindow(name: string, change: WindowChange): Promise<InstanceChange>;
+  /** Opens it, until a time or (null) for as long as the policy says: count, first delivery and boot begin anew. @throws as closeWindow */
+  reopenWindow(name: string, change: WindowChange & { until: number | null }): Promise<InstanceChange>;
+  /**
+   * Raises generations, and with them the version: the capabilities of before open nothing.
+   * @throws as closeWindow; conflict `seed_in_use` when the seed's is among them, was fetched, and `force` is not said
+   */
+  rotateCapabilities(
+    name: string,
+    change: WindowChange & { purposes: readonly Purpose[]; force: boolean },
+  ): Promise<InstanceChange>;
 
   // ---- reports
 

@@ -4,6 +4,7 @@ import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest, 
 import { notFound } from '../domain/errors.ts';
 import { type ApiServices, apiSchemas, apiScope } from './api/index.ts';
 import { bootScope } from './boot/index.ts';
+import { settleAddress } from './client-address.ts';
 import { formatJson, sendBootLine, sendProblem } from './errors.ts';
 import { documentApi } from './openapi.ts';
 import { opsScope } from './ops.ts';
@@ -15,6 +16,8 @@ export interface AppDeps extends ApiServices {
   scopes: 'all' | 'machines' | 'operators';
   /** Told of each report that was refused, by kind. */
   onReport?: (kind: string, outcome: string) => void;
+  /** The proxies whose X-Forwarded-For is believed, as networks; none: nobody's is. */
+  trustedProxies?: readonly string[];
   /** pino's level, and where it writes to (standard output by default). */
   log: { level: string; stream?: { write(line: string): void } };
 }
@@ -24,6 +27,7 @@ const BOOT_URL = /^\/(i|s|r)(\/|$)|^\/healthz(\?|$)/;
 
 /** The whole HTTP surface: every scope is listed here, by hand. */
 export async function buildApp(deps: AppDeps): Promise<FastifyInstance> {
+  const settle = settleAddress(deps.trustedProxies ?? []);
   const app = fastify({
     logger: deps.log,
     // Fastify's own request log prints URLs, and with them capabilities: logRequest says the route instead.
@@ -40,10 +44,12 @@ export async function buildApp(deps: AppDeps): Promise<FastifyInstance> {
     routerOptions: { maxParamLength: 256 },
     frameworkErrors: (error, request, reply) => {
       // No hook runs for these.
+      settle(request as FastifyRequest);
       reply.raw.once('finish', () => logRequest(request as FastifyRequest, reply as FastifyReply));
       dispatchError(error, request as FastifyRequest, reply as FastifyReply);
     },
   });
+  app.addHook('onRequest', settle);
   useStrictValidation(app);
   app.setErrorHandler(dispatchError);
   app.setNotFoundHandler((request, reply) =>

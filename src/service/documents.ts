@@ -127,6 +127,8 @@ export interface DocumentService {
   preview(instance: DocumentOwner, readable: boolean): Promise<Preview>;
   /** The parts of a preview, in order. */
   read(instance: DocumentOwner): Promise<ReadablePart[]>;
+  /** Whether what the machine gets depends on secrets, without rendering it. */
+  holdsSecrets(instance: DocumentOwner): Promise<boolean>;
   /** Reads what these machines' documents hang on; `into` adds to a scene, in which what was read stays as it was. */
   scene(instances: readonly DocumentOwner[], whatIf?: WhatIf, into?: Scene): Promise<Scene>;
   /**
@@ -354,6 +356,8 @@ export function createDocumentService({
       }));
     },
 
+    holdsSecrets: async (instance) => usesSecrets(instance, await readScene([instance])),
+
     scene: readScene,
 
     async inspect(instance, scene, whatIf = {}) {
@@ -433,6 +437,11 @@ export function createDocumentService({
     losses.set(key, findings);
     return findings;
   }
+}
+
+/** Whether secrets are in a machine's document, as the scene has it. */
+export function usesSecrets({ bundles }: Pick<DocumentOwner, 'bundles'>, { revisions }: Scene): boolean {
+  return bundles.some((text) => revisions.get(text)?.usesSecrets ?? false);
 }
 
 /** What a look with this scene was based on. */

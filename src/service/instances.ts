@@ -1,10 +1,18 @@
 import { NO_BOOT } from '../domain/boot.ts';
 import { BootbundleError, conflict, forbidden, invalid, malformed, notFound, tooLarge } from '../domain/errors.ts';
 import { type Finding, refuseErrors } from '../domain/finding.ts';
-import type { Instance, InstanceSpec } from '../domain/instance.ts';
+import { checkSeedUnused, type Instance, type InstanceSpec } from '../domain/instance.ts';
 import { canonicalJson, type Json, type JsonObject } from '../domain/json.ts';
 import { LIMITS } from '../domain/limits.ts';
 import { checkName, parseReference } from '../domain/names.ts';
+import {
+  checkPolicy,
+  type DeliveryWindow,
+  type Policy,
+  type PolicyDefaults,
+  policyInForce,
+  windowAt,
+} from '../domain/policy.ts';
 import { checkPreconditions, type Preconditions } from '../domain/precondition.ts';
 import { checkSecretName, type SecretInfo } from '../domain/secret.ts';
 import type { InstanceFilter, InstanceWrite, Page, Store } from '../domain/store.ts';
@@ -20,6 +28,7 @@ import {
   type Preview,
   type Scene,
   sightOf,
+  usesSecrets,
   type WhatIf,
 } from './documents.ts';
 import type { KeyRing } from './keys.ts';
@@ -42,6 +51,9 @@ export interface InstanceReport {
   stub: Stub | null;
   /** What it would get now; `size` in bytes. Null when it cannot be rendered: the findings say why. */
   document: (Pick<Document, 'digest' | 'parts' | 'revisions'> & { size: number }) | null;
+  /** Who may fetch, and until when, as things are now. */
+  policy: Policy;
+  window: DeliveryWindow;
   /** Its own, by name. */
   secrets: SecretInfo[];
   /** Which schema judged its templates' renderings; null when none had to. */
@@ -96,7 +108,8 @@ export interface InstanceService {
   putSecrets(name: string, changes: SecretChanges, expect: number, dryRun: boolean): Promise<Finding[]>;
   get(name: string): Promise<InstanceReport>;
   list(page: Page<string>, filter: InstanceFilter): Promise<Instance[]>;
-  delete(name: string, options: InstanceWriteOptions): Promise<void>;
+  /** @throws conflict `seed_in_use` when its seed was fetched and `force` is not said */
+  delete(name: string, options: InstanceWriteOptions & { force?: boolean }): Promise<void>;
   stub(name: string, form: StubForm): Promise<Stub & { findings: Finding[] }>;
   /**
    * The exact bytes it would get now. Not a delivery.
@@ -129,10 +142,11 @@ export function createInstanceService(deps: {
   publicUrl: string;
   schemas: () => Promise<Schemas>;
   slices: () => Pause;
+  policyDefaults: PolicyDefaults;
   clock: () => number;
   freshId: () => string;
 }): InstanceService {
-  const { store, documents, keys, publicUrl, schemas, slices, clock } = deps;
+  const { store, documents, keys, publicUrl, schemas, slices, policyDefaults, clock } = deps;
   const loopback = isLoopback(publicUrl);
 
   async function living(name: string): Promise<Instance> {
@@ -173,7 +187,11 @@ export function createInstanceService(deps: {
       for (const [index, instance] of page.entries()) {
         await pause();
         const { document, findings, schema } = await documents.inspect(instance, scene, trials?.get(instance.name));
+        const policy = policyInForce(instance.policy, policyDefaults, instance, usesSecrets(instance, scene));
+        const window = windowAt(policy, instance, clock());
         reports.push({
+          policy,
+          window,
           schema,
           instance,
           stub: stubOf(instance, 'include-once'),
@@ -184,7 +202,12 @@ export function createInstanceService(deps: {
             revisions: document.revisions,
           },
           secrets: (secrets[index] ?? []).map(({ sealed: _, ...info }) => info),
-          findings: [...loopbackFindings(), ...findings, ...(await networkFindings(instance))],
+          findings: [
+            ...loopbackFindings(),
+            ...findings,
+            ...(await networkFindings(instance)),
+            ...windowFindings(instance, policy, window, document),
+          ],
         });
       }
     }
@@ -218,14 +241,15 @@ export function createInstanceService(deps: {
       const trials = new Map<string, WhatIf>();
       const pause = slices();
       for (let at = 0; at < list.length; at += PAGE) {
-        const page = list.slice(at, at + PAGE).map(({ name, spec, expect, secrets }) => {
+        const page = list.slice(at, at + PAGE).map(({ name, spec: stated, expect, secrets }) => {
+          const spec = { ...stated, policy: checkPolicy(stated.policy) };
           checkSpec(spec);
           return { owner: { ...spec, id: deps.freshId(), name, generations: FIRST_GENERATIONS }, spec, expect, secrets };
         });
         // Before its secrets are read, so that a change of them from here on is noticed.
         const versions = await store.findVersions(page.map(({ owner }) => owner.name));
         await documents.scene(
-          page.map(({ owner }) => owner),
+          page.flatMap(({ owner }) => [owner, ...afterCloseOf(owner)]),
           {},
           scene,
         );
@@ -236,6 +260,7 @@ export function createInstanceService(deps: {
           const whatIf = { secrets: { owner: { kind: 'instance' as const, name: owner.name }, changes } };
           const { findings } = await documents.inspect(owner, scene, whatIf);
           refuseErrors([...findings, ...(await networkFindings(spec))], owner.name);
+          await checkAfterClose(owner, scene);
           writes.push({ name: owner.name, spec, freshId: owner.id, expect, seen, secrets: seal(owner.name, changes) });
           trials.set(owner.name, whatIf);
         }
@@ -255,6 +280,20 @@ export function createInstanceService(deps: {
       } catch (error) {
         if (attempt >= ATTEMPTS || !(error instanceof BootbundleError) || error.code !== 'changed_meanwhile') throw error;
       }
+    }
+  }
+
+  /** What it is served once its window is shut must boot a machine as well, and hold no secret: anybody may have the stub by then. */
+  async function checkAfterClose(owner: DocumentOwner & InstanceSpec, scene: Scene): Promise<void> {
+    for (const instead of afterCloseOf(owner)) {
+      const secretive = instead.bundles.find((text) => scene.revisions.get(text)?.usesSecrets);
+      if (secretive !== undefined)
+        throw invalid(
+          'after_close_secrets',
+          `${owner.name}: policy: afterClose names ${secretive}, whose templates use secrets: name bundles without, or write refuse`,
+        );
+      const { findings } = await documents.inspect(instead, scene);
+      refuseErrors(findings, `${owner.name}, afterClose`);
     }
   }
 
@@ -331,6 +370,7 @@ export function createInstanceService(deps: {
           firstDeliveryAt: null,
           lastDeliveryAt: null,
           deliveryCount: 0,
+          fetchedAt: { include: null, seed: null },
           reportsDropped: 0,
           closedAt: null,
           reopenedAt: null,
@@ -415,12 +455,12 @@ export function createInstanceService(deps: {
 
     list: (page, filter) => store.listInstances(page, filter),
 
-    async delete(name, { preconditions = {}, dryRun = false }) {
+    async delete(name, { preconditions = {}, dryRun = false, force = false }) {
       const instance = await living(name);
       checkPreconditions(instanceEtag(instance), preconditions);
-      if (dryRun) return;
+      if (dryRun) return checkSeedUnused(instance, force);
       const expect = preconditions.ifMatch === undefined ? undefined : instance.version;
-      await store.retireInstance(name, { expect, at: clock() });
+      await store.retireInstance(name, { expect, at: clock(), force });
     },
 
     stub: async (name, form) => ({ ...stubOf(await living(name), form), findings: loopbackFindings() }),
@@ -451,6 +491,35 @@ export function createInstanceService(deps: {
       return instance && instance.retiredAt === null ? instanceEtag(instance) : null;
     },
   };
+}
+
+/** The machine as it is served once its window is shut, where the policy has something for that. */
+function afterCloseOf<T extends DocumentOwner & Pick<InstanceSpec, 'policy' | 'track'>>(owner: T): T[] {
+  const { afterClose = 'refuse' } = owner.policy;
+  return afterClose === 'refuse' ? [] : [{ ...owner, bundles: afterClose, track: false }];
+}
+
+/** What a policy says that will not come to be as it reads. */
+function windowFindings(
+  instance: Instance,
+  { closeAfter }: Policy,
+  window: DeliveryWindow,
+  document: Document | null,
+): Finding[] {
+  const findings: Finding[] = [];
+  const warn = (code: string, message: string) => findings.push({ severity: 'warning', code, message });
+  if (!window.open && instance.deliveryCount === 0)
+    warn(
+      'window_shut',
+      'its window is shut (status.window says since when and why) and it was never delivered: it gets nothing',
+    );
+  const told = document && (document.expects.events || document.expects.manifests.length > 0);
+  if (closeAfter === 'success' && told === false)
+    warn(
+      'success_untold',
+      'closeAfter is success, and nothing in its document would tell of one: with track: true the machine does',
+    );
+  return findings;
 }
 
 /** What an operator stated, without what we keep beside it. */

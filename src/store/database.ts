@@ -136,6 +136,9 @@ export interface InstanceRow {
   closed_at: number | null;
   reopened_at: number | null;
   open_until: number | null;
+  last_delivery_address: string | null;
+  include_fetched_at: number | null;
+  seed_fetched_at: number | null;
   boot: string;
   state: string;
   waiting_since: number | null;
@@ -165,6 +168,13 @@ export interface Database {
 /** Free text as both engines can keep it: PostgreSQL's text holds no NUL and no lone surrogate. */
 export function plain(text: string): string {
   return text.replaceAll('\0', '\uFFFD').toWellFormed();
+}
+
+const ADDRESS_CHARACTERS = 255;
+
+/** An address as it is kept, and looked for. */
+export function addressText(address: string): string {
+  return plain(address.slice(0, ADDRESS_CHARACTERS));
 }
 
 const INDEXABLE = 255;

@@ -1,13 +1,12 @@
 import { type Kysely, type Selectable, sql } from 'kysely';
 import { type BootFacts, NO_BOOT } from '../domain/boot.ts';
 import { conflict, invalid, notFound, preconditionFailed } from '../domain/errors.ts';
-import { cloudInitInstanceId, type Instance, type InstanceSpec } from '../domain/instance.ts';
+import { checkSeedUnused, cloudInitInstanceId, type Instance, type InstanceSpec } from '../domain/instance.ts';
 import { canonicalJson, type Json, type JsonObject } from '../domain/json.ts';
 import { parseReference, type Reference } from '../domain/names.ts';
 import type { PolicySpec } from '../domain/policy.ts';
 import { type InstanceWrite, SPECS_KEPT, type Store } from '../domain/store.ts';
-import { chunks, type Database, type InstanceRow, indexable, plain, type Schema } from './database.ts';
-import { addressText } from './delivery.ts';
+import { addressText, chunks, type Database, type InstanceRow, indexable, plain, type Schema } from './database.ts';
 import { checkSight, lookUp } from './reference.ts';
 import { dropSecrets, type SecretsChange, saveSecrets, weighSecrets } from './secret.ts';
 
@@ -125,16 +124,17 @@ export function instanceStore(database: Database): InstanceStore {
         return (await query.execute()).map(toInstance);
       }),
 
-    retireInstance: (name, { expect, at }) =>
+    retireInstance: (name, { expect, at, force = false }) =>
       database.write(async (db) => {
         const row = await db
           .selectFrom('instance')
-          .select('version')
+          .selectAll()
           .where('name', '=', name)
           .where('retired_at', 'is', null)
           .executeTakeFirst();
         if (!row) throw notFound('unknown_instance', 'there is no such instance');
         if (expect !== undefined && expect !== row.version) throw mismatch(name);
+        checkSeedUnused(toInstance(row), force);
         await forget(db, [name]);
         await dropSecrets(db, { kind: 'instance', name });
         await db.updateTable('instance').set({ retired_at: at, updated_at: at }).where('name', '=', name).execute();
@@ -162,7 +162,12 @@ interface Outcome extends Prepared {
 
 /** All that can be computed before the transaction. */
 function prepare(write: InstanceWrite): Prepared {
-  return { write, columns: toColumns(write.spec), references: write.spec.bundles.map(parseReference) };
+  return { write, columns: toColumns(write.spec), references: referencesOf(write.spec).map(parseReference) };
+}
+
+/** What it refers to: what it gets, and what it may be served when its window is shut. */
+function referencesOf({ bundles, policy: { afterClose = 'refuse' } }: InstanceSpec): string[] {
+  return afterClose === 'refuse' ? bundles : [...bundles, ...afterClose];
 }
 
 /** The changes of secrets, by instance. */
@@ -171,7 +176,7 @@ function secretsOf(writes: readonly InstanceWrite[]) {
 }
 
 /** What a registration begins with. */
-const BLANK_BOOT = {
+export const BLANK_BOOT = {
   first_delivery_at: null,
   last_delivery_at: null,
   delivery_count: 0,
@@ -179,6 +184,9 @@ const BLANK_BOOT = {
   closed_at: null,
   reopened_at: null,
   open_until: null,
+  last_delivery_address: null,
+  include_fetched_at: null,
+  seed_fetched_at: null,
   boot: '{}',
   state: 'registered',
   silent_at: null,
@@ -238,7 +246,7 @@ async function checkReferences(db: Kysely<Schema>, prepared: readonly Prepared[]
     prepared.flatMap(({ references }) => references),
   );
   for (const { write } of prepared)
-    for (const text of write.spec.bundles) {
+    for (const text of referencesOf(write.spec)) {
       const meaning = found.get(text);
       if (meaning && 'code' in meaning) throw invalid(meaning.code, `${write.name} refers to ${text}, and ${meaning.why}`);
     }
@@ -273,6 +281,9 @@ async function save(db: Kysely<Schema>, outcomes: readonly Outcome[], at: number
           closed_at: ref('excluded.closed_at'),
           reopened_at: ref('excluded.reopened_at'),
           open_until: ref('excluded.open_until'),
+          last_delivery_address: ref('excluded.last_delivery_address'),
+          include_fetched_at: ref('excluded.include_fetched_at'),
+          seed_fetched_at: ref('excluded.seed_fetched_at'),
           boot: ref('excluded.boot'),
           state: ref('excluded.state'),
           waiting_since: ref('excluded.waiting_since'),
@@ -301,7 +312,7 @@ async function save(db: Kysely<Schema>, outcomes: readonly Outcome[], at: number
 }
 
 /** Keeps what each states at its new version. Versions count one by one, so one falls out for each that comes in. */
-async function saveSpecs(db: Kysely<Schema>, outcomes: readonly Outcome[], at: number) {
+export async function saveSpecs(db: Kysely<Schema>, outcomes: readonly Pick<Outcome, 'row' | 'columns'>[], at: number) {
   const specs = outcomes.map(({ row, columns }) => ({ instance: row.name, version: row.version, spec: specText(columns), at }));
   for (const some of chunks(specs, ROWS_PER_STATEMENT)) {
     await db.insertInto('instance_spec').values(some).execute();
@@ -366,7 +377,7 @@ function sameSpec(row: SpecColumns, columns: SpecColumns): boolean {
   );
 }
 
-function toInstance(row: Selectable<InstanceRow>): Instance {
+export function toInstance(row: Selectable<InstanceRow>): Instance {
   return {
     id: row.id,
     name: row.name,
@@ -386,6 +397,7 @@ function toInstance(row: Selectable<InstanceRow>): Instance {
     firstDeliveryAt: row.first_delivery_at,
     lastDeliveryAt: row.last_delivery_at,
     deliveryCount: row.delivery_count,
+    fetchedAt: { include: row.include_fetched_at, seed: row.seed_fetched_at },
     reportsDropped: row.reports_dropped,
     closedAt: row.closed_at,
     reopenedAt: row.reopened_at,
@@ -399,5 +411,5 @@ export function toFacts(text: string): BootFacts {
   return { ...NO_BOOT, ...(JSON.parse(text) as Partial<BootFacts>) };
 }
 
-const mismatch = (name: string) =>
+export const mismatch = (name: string) =>
   preconditionFailed('etag_mismatch', `${name} was changed meanwhile: GET it again, and repeat the change on that`);

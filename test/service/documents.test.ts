@@ -4,6 +4,7 @@ import { sha256 } from '../../src/domain/bundle.ts';
 import { BootbundleError } from '../../src/domain/errors.ts';
 import { type Finding, refuseErrors } from '../../src/domain/finding.ts';
 import { LIMITS } from '../../src/domain/limits.ts';
+import { DEFAULT_POLICY } from '../../src/domain/policy.ts';
 import type { Store } from '../../src/domain/store.ts';
 import type { PartUpload } from '../../src/domain/upload.ts';
 import { parseMime } from '../../src/inspect/mime.ts';
@@ -44,7 +45,13 @@ async function bench(t: TestContext, around: (store: Store) => Partial<Store> = 
   t.after(() => store.close());
   const schemas = async () => null;
   const documents = createDocumentService({ store: { ...store, ...around(store) }, keys: KEYS, publicUrl: URL_SPACE, schemas });
-  const gate = createGate({ store, documents, slices: createSlices(() => false) });
+  const gate = createGate({
+    store,
+    documents,
+    slices: createSlices(() => false),
+    policyDefaults: DEFAULT_POLICY,
+    clock: () => 0,
+  });
   const bundles = createBundleService({ store, documents, gate, schemas, slices: createSlices(() => false), clock: () => 1 });
   const machine = (references: string[]) => ({ ...MACHINE, bundles: references });
   return {

@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
+import { NO_BOOT } from '../../src/domain/boot.ts';
 import { BootbundleError } from '../../src/domain/errors.ts';
 import type { InstanceSpec } from '../../src/domain/instance.ts';
+import { DEFAULT_POLICY } from '../../src/domain/policy.ts';
 import type { ManifestResult } from '../../src/domain/report.ts';
 import { createKeyRing } from '../../src/service/keys.ts';
 import { createReportService } from '../../src/service/reports.ts';
@@ -42,24 +44,30 @@ async function bench(t: TestContext) {
   const reports = createReportService({ store, keys, clock: () => now });
   const put = (at: number, labels: Record<string, string> = {}) =>
     store.putInstances([{ name: 'vm', spec: { ...SPEC, labels }, freshId: ID, expect: undefined }], { at });
-  const fetch = (at: number) =>
-    store.recordDeliveries([
-      {
-        instanceId: ID,
-        at,
-        purpose: 'include',
-        digest: 'd',
-        bytes: 1,
-        address: '192.0.2.1',
-        userAgent: '',
-        revisions: [],
-        instanceVersion: 1,
-        outcome: 'delivered',
-        refusal: null,
-        holdsSecrets: false,
-        inputs: null,
-      },
-    ]);
+  const fetch = async (at: number) =>
+    store.recordDeliveries(
+      [
+        {
+          instanceId: ID,
+          at,
+          purpose: 'include',
+          digest: 'd',
+          bytes: 1,
+          address: '192.0.2.1',
+          userAgent: '',
+          revisions: [],
+          instanceVersion: (await store.findInstance('vm'))?.version ?? 0,
+          generation: 0,
+          outcome: 'delivered',
+          refusal: null,
+          holdsSecrets: false,
+          guarded: false,
+          expects: NO_BOOT.expects,
+          inputs: null,
+        },
+      ],
+      DEFAULT_POLICY,
+    );
   const report = async (at: number, id: string) => {
     now = at;
     const instance = await store.findInstance('vm');

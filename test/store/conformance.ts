@@ -9,6 +9,7 @@ import { BootbundleError, type ErrorKind } from '../../src/domain/errors.ts';
 import { cloudInitInstanceId, type Instance, type InstanceSpec } from '../../src/domain/instance.ts';
 import { LIMITS } from '../../src/domain/limits.ts';
 import { parseReference } from '../../src/domain/names.ts';
+import { DEFAULT_POLICY } from '../../src/domain/policy.ts';
 import type { ManifestResult } from '../../src/domain/report.ts';
 import type { NewSecret, SealedSecret, SecretOwner } from '../../src/domain/secret.ts';
 import {
@@ -471,6 +472,7 @@ export function conformance(name: string, makeStore: MakeStore) {
         firstDeliveryAt: null,
         lastDeliveryAt: null,
         deliveryCount: 0,
+        fetchedAt: { include: null, seed: null },
         reportsDropped: 0,
         closedAt: null,
         reopenedAt: null,
@@ -676,7 +678,7 @@ export function conformance(name: string, makeStore: MakeStore) {
         { at: START },
       );
       const [a, b, d] = [await found(store, 'a'), await found(store, 'b'), await found(store, 'd')];
-      await store.recordDeliveries([
+      await record(store, [
         delivery(a, { address: '10.0.0.1' }),
         delivery(b, { address: '10.0.0.1' }),
         delivery(b, { address: '10.0.0.1', at: START + 1 }),
@@ -717,7 +719,7 @@ export function conformance(name: string, makeStore: MakeStore) {
     contract('take NUL and half a character in every filter, and find nothing by it', async (store) => {
       await put(store, 'web');
       await store.putInstances([write('vm', { bundles: ['web'], labels: { rack: '1' } })], { at: START });
-      await store.recordDeliveries([delivery(await found(store, 'vm'), { address: '10.0.0.1' })]);
+      await record(store, [delivery(await found(store, 'vm'), { address: '10.0.0.1' })]);
       for (const odd of ['\0', 'web\0', '\ud800'])
         for (const filter of [
           { bundle: odd },
@@ -796,7 +798,7 @@ export function conformance(name: string, makeStore: MakeStore) {
     contract('a revived instance has its id, every generation one higher, and its counts begun anew', async (store) => {
       const [first] = await store.putInstances([write('vm', { vars: { a: 1 } })], { at: START });
       assert.ok(first);
-      await store.recordDeliveries([delivery(first.instance), delivery(first.instance, { address: '10.0.0.6' })]);
+      await record(store, [delivery(first.instance), delivery(first.instance, { address: '10.0.0.6' })]);
       await store.retireInstance('vm', { expect: 1, at: START + 1 });
       const [revived] = await store.putInstances([{ ...write('vm', { vars: { a: 1 } }), freshId: 'ffffffffffffffff' }], {
         at: START + 2,
@@ -809,8 +811,8 @@ export function conformance(name: string, makeStore: MakeStore) {
       assert.deepEqual(await store.findInstanceById(first.instance.id), revived.instance);
       assert.equal((await store.listDeliveries('vm', ALL)).length, 2, 'the ledger stays');
       // Right after the old machine's, from the same addresses: deliveries of their own all the same.
-      await store.recordDeliveries([delivery(first.instance, { at: START + 3 })]);
-      await store.recordDeliveries([delivery(first.instance, { at: START + 4, address: '10.0.0.6' })]);
+      await record(store, [delivery(revived.instance, { at: START + 3 })]);
+      await record(store, [delivery(revived.instance, { at: START + 4, address: '10.0.0.6' })]);
       const instance = await store.findInstance('vm');
       assert.deepEqual(
         [instance?.firstDeliveryAt, instance?.lastDeliveryAt, instance?.deliveryCount],
@@ -1216,7 +1218,7 @@ export function conformance(name: string, makeStore: MakeStore) {
     contract('what is no follower may change', async (store) => {
       await scene(store);
       await store.putInstances([write('d', { bundles: ['db'], vars: { x: 1 } }), write('e')], { at: START });
-      await store.recordDeliveries([delivery(await found(store, 'a'))]);
+      await record(store, [delivery(await found(store, 'a'))]);
       await put(store, 'new', {}, { sight: seen });
     });
 
@@ -1272,21 +1274,16 @@ export function conformance(name: string, makeStore: MakeStore) {
   describe(`${name}: ledger`, () => {
     contract('a delivery comes back as it was recorded', async (store) => {
       const vm = await registered(store, 'vm');
-      const { instanceId, ...given } = delivery(vm, {
-        digest: null,
-        purpose: 'seed',
-        userAgent: 'Cloud-Init/25.1',
-        bytes: 12,
-        instanceVersion: 7,
-      });
-      const [id] = await store.recordDeliveries([{ instanceId, ...given }]);
+      const made = delivery(vm, { digest: null, purpose: 'seed', userAgent: 'Cloud-Init/25.1', bytes: 12, holdsSecrets: true });
+      const [id] = await record(store, [made]);
+      const { instanceId: _, generation: _generation, guarded: _guarded, expects: _expects, ...given } = made;
       assert.deepEqual(await store.listDeliveries('vm', ALL), [{ ...given, id, instance: 'vm', counted: true }]);
       assert.deepEqual(await store.listDeliveries('other', ALL), []);
     });
 
     contract('hostile addresses and user agents are stored without NUL', async (store) => {
       const vm = await registered(store, 'vm');
-      await store.recordDeliveries([delivery(vm, { address: `1\0${'x'.repeat(9000)}`, userAgent: 'a\0\ud800b' })]);
+      await record(store, [delivery(vm, { address: `1\0${'x'.repeat(9000)}`, userAgent: 'a\0\ud800b' })]);
       const [row] = await store.listDeliveries('vm', ALL);
       assert.equal(row?.userAgent, 'a\uFFFD\uFFFDb');
       assert.ok(row.address.startsWith('1\uFFFDx') && row.address.length <= 255);
@@ -1295,7 +1292,7 @@ export function conformance(name: string, makeStore: MakeStore) {
     contract('a repeat from the same address within the window is not counted', async (store) => {
       const vm = await registered(store, 'vm');
       const counted = async (change: Partial<NewDelivery>) => {
-        await store.recordDeliveries([delivery(vm, change)]);
+        await record(store, [delivery(vm, change)]);
         return (await store.listDeliveries('vm', { after: null, limit: 1 }))[0]?.counted;
       };
       assert.equal(await counted({ at: START }), true);
@@ -1315,7 +1312,7 @@ export function conformance(name: string, makeStore: MakeStore) {
 
     contract('the same rule holds inside one batch', async (store) => {
       const [a, b] = [await registered(store, 'a'), await registered(store, 'b')];
-      const ids = await store.recordDeliveries([
+      const ids = await record(store, [
         delivery(a),
         delivery(b),
         delivery(a, { at: START + 1 }),
@@ -1336,13 +1333,22 @@ export function conformance(name: string, makeStore: MakeStore) {
       assert.equal((await store.findInstance('b'))?.deliveryCount, 2);
     });
 
-    contract('a batch is all or nothing', async (store) => {
+    contract('an answer that was made for something else is not recorded; the rest of its batch is', async (store) => {
       const vm = await registered(store, 'vm');
-      const list = [delivery(vm), { ...delivery(vm), instanceId: 'eeeeeeeeeeeeeeee' }];
-      await refused(store.recordDeliveries(list), 'not_found', 'unknown_instance');
-      assert.deepEqual(await store.listDeliveries('vm', ALL), []);
-      assert.equal((await store.findInstance('vm'))?.deliveryCount, 0);
-      assert.deepEqual(await store.recordDeliveries([]), []);
+      await registered(store, 'gone');
+      const gone = await found(store, 'gone');
+      await store.retireInstance('gone', { expect: undefined, at: START });
+      const list = [
+        delivery(vm, { instanceVersion: 2 }),
+        delivery(vm, { generation: 1 }),
+        delivery(gone),
+        { ...delivery(vm), instanceId: 'eeeeeeeeeeeeeeee' },
+        delivery(vm),
+      ];
+      const kinds = (await store.recordDeliveries(list, DEFAULT_POLICY)).map(({ kind }) => kind);
+      assert.deepEqual(kinds, ['changed', 'changed', 'changed', 'changed', 'recorded']);
+      assert.equal((await store.listDeliveries('vm', ALL)).length, 1);
+      assert.deepEqual(await store.recordDeliveries([], DEFAULT_POLICY), []);
     });
 
     contract('a batch larger than a statement is one batch', async (store) => {
@@ -1350,7 +1356,10 @@ export function conformance(name: string, makeStore: MakeStore) {
         Array.from({ length: 1500 }, (_, index) => write(`vm-${index}`)),
         { at: START },
       );
-      const ids = await store.recordDeliveries(written.map(({ instance }) => delivery(instance)));
+      const ids = await record(
+        store,
+        written.map(({ instance }) => delivery(instance)),
+      );
       assert.equal(new Set(ids).size, 1500);
       const [row] = await store.listDeliveries('vm-1499', ALL);
       assert.equal(row?.id, ids[1499]);
@@ -1361,7 +1370,7 @@ export function conformance(name: string, makeStore: MakeStore) {
       const [vm, other] = [await registered(store, 'vm'), await registered(store, 'other')];
       const ids = await Promise.all(
         Array.from({ length: 50 }, (_, index) =>
-          store.recordDeliveries([delivery(vm), delivery(other, { address: `10.1.0.${index}` })]),
+          record(store, [delivery(vm), delivery(other, { address: `10.1.0.${index}` })]),
         ),
       );
       assert.equal(new Set(ids.flat()).size, 100);
@@ -1374,7 +1383,7 @@ export function conformance(name: string, makeStore: MakeStore) {
 
     contract('closeDelivery corrects the outcome and nothing else', async (store) => {
       const vm = await registered(store, 'vm');
-      const [id] = await store.recordDeliveries([delivery(vm)]);
+      const [id] = await record(store, [delivery(vm)]);
       const [before] = await store.listDeliveries('vm', ALL);
       await store.closeDelivery(id ?? 0, 'aborted');
       assert.deepEqual(await store.listDeliveries('vm', ALL), [{ ...before, outcome: 'aborted' }]);
@@ -1383,7 +1392,7 @@ export function conformance(name: string, makeStore: MakeStore) {
 
     contract('listDeliveries goes from the newest, page by page, of one instance', async (store) => {
       const [vm, other] = [await registered(store, 'vm'), await registered(store, 'other')];
-      const ids = await store.recordDeliveries([delivery(vm), delivery(other), delivery(vm), delivery(vm)]);
+      const ids = await record(store, [delivery(vm), delivery(other), delivery(vm), delivery(vm)]);
       const first = await store.listDeliveries('vm', { after: null, limit: 2 });
       const second = await store.listDeliveries('vm', { after: first.at(-1)?.id ?? null, limit: 2 });
       assert.deepEqual(
@@ -1613,6 +1622,8 @@ export function migrationConformance(name: string, makeDatabase: (t: TestContext
         (await store.listDeliveries('vm', ALL)).map(({ instanceVersion }) => instanceVersion),
         [null],
       );
+      const vm = await store.findInstance('vm');
+      assert.deepEqual(vm?.fetchedAt, { include: START, seed: null });
       // What was delivered then carried no tracking.
       assert.deepEqual(await store.findSpec('vm', 3), { ...spec, track: false });
       const links = await database.read((db) =>
@@ -1742,20 +1753,33 @@ async function registered(store: Store, name: string): Promise<Instance> {
   return found(store, name);
 }
 
-function delivery(instance: Instance, change: Partial<NewDelivery> = {}): NewDelivery {
+/** Puts what must be recorded into the ledger. @returns the ids */
+export async function record(store: Store, deliveries: readonly NewDelivery[]): Promise<number[]> {
+  const recorded = await store.recordDeliveries(deliveries, DEFAULT_POLICY);
+  return recorded.map((one) => {
+    assert.equal(one.kind, 'recorded');
+    return one.kind === 'recorded' ? one.id : 0;
+  });
+}
+
+export function delivery(instance: Instance, change: Partial<NewDelivery> = {}): NewDelivery {
+  const { purpose = 'include' } = change;
   return {
     instanceId: instance.id,
     at: START,
-    purpose: 'include',
+    purpose,
     digest: sha256('document'),
     bytes: 8,
     address: '10.0.0.5',
     userAgent: 'Cloud-Init/22.4.2',
     revisions: ['web@1', 'db@3'],
-    instanceVersion: 1,
+    instanceVersion: instance.version,
+    generation: instance.generations[purpose],
     outcome: 'delivered',
     refusal: null,
     holdsSecrets: false,
+    guarded: false,
+    expects: NO_BOOT.expects,
     inputs: null,
     ...change,
   };

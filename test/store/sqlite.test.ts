@@ -14,9 +14,16 @@ import { migrate } from '../../src/store/migrate.ts';
 import { createStore, openStore } from '../../src/store/open.ts';
 import { openSqlite } from '../../src/store/sqlite.ts';
 import { conformance, migrationConformance, refused, sealed, write } from './conformance.ts';
+import { windowConformance } from './windows.ts';
 
 conformance('SQLite in memory', (t) => opened(t, ':memory:'));
 conformance('SQLite file', async (t) => opened(t, await newFile(t)));
+windowConformance('SQLite', async (t) => {
+  const database = await openSqlite(':memory:');
+  t.after(() => database.close());
+  await migrate(database);
+  return { database, store: createStore(database) };
+});
 migrationConformance('SQLite', async (t) => {
   const database = await openSqlite(await newFile(t));
   t.after(() => database.close());

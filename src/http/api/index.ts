@@ -7,6 +7,7 @@ import type { Actor, Authenticate } from '../../service/keys.ts';
 import type { ReportService } from '../../service/reports.ts';
 import type { SecretService } from '../../service/secrets.ts';
 import type { TimelineService } from '../../service/timeline.ts';
+import type { WindowService } from '../../service/windows.ts';
 import { tokenOf } from '../auth.ts';
 import { sendProblem } from '../errors.ts';
 import { Finding, Problem } from '../schemas.ts';
@@ -22,6 +23,7 @@ import { revisionRoutes, revisionSchemas } from './revisions.ts';
 import { secretRoutes, secretSchemas } from './secrets.ts';
 import { timelineRoutes, timelineSchemas } from './timeline.ts';
 import { varRoutes } from './vars.ts';
+import { windowRoutes, windowSchemas } from './windows.ts';
 
 declare module 'fastify' {
   interface FastifyRequest {
@@ -38,6 +40,7 @@ export interface ApiServices {
   timeline: TimelineService;
   reports: ReportService;
   secrets: SecretService;
+  windows: WindowService;
   lint: Lint;
 }
 
@@ -58,6 +61,7 @@ export const apiSchemas = [
   ...deliverySchemas,
   ...timelineSchemas,
   ...logSchemas,
+  ...windowSchemas,
 ];
 
 /** The operators' scope: every call needs a token, every body arrives as bytes, every error is problem+json. */
@@ -96,4 +100,5 @@ export const apiScope: FastifyPluginAsync<ApiServices> = async (app: FastifyInst
   await app.register(deliveryRoutes, { deliveries: services.deliveries });
   await app.register(timelineRoutes, { timeline: services.timeline });
   await app.register(logRoutes, { reports: services.reports });
+  await app.register(windowRoutes, { windows: services.windows, instances });
 };
