@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { isIP } from 'node:net';
+import { parseDuration } from './domain/duration.ts';
 
 /** Everything that can be set, read once. */
 export interface Config {
@@ -18,6 +19,8 @@ export interface Config {
   readonly keys: readonly Uint8Array[] | null;
   /** A schema file or folder that judges cloud-configs, whatever else is found; null: the newest that is found. */
   readonly cloudInitSchema: string | null;
+  /** How long rows stay in the ledger, milliseconds; null: for ever. */
+  readonly ledgerRetention: number | null;
   readonly logLevel: string;
 }
 
@@ -48,6 +51,11 @@ export const SETTINGS = [
     help: 'root keys NEW,OLD of at least 32 characters each; unset with SQLite: made at the first start',
   },
   { name: 'CLOUD_INIT_SCHEMA', help: "cloud-init's schema, a file or folder; unset: the newest that is found" },
+  {
+    name: 'LEDGER_RETENTION',
+    default: '400d',
+    help: 'how long deliveries, reports and alarms are kept, such as 90d; never: for ever (10,000 deliveries each)',
+  },
   { name: 'LOG_LEVEL', default: 'info', help: 'fatal, error, warn, info, debug, trace or silent' },
 ] as const satisfies readonly Setting[];
 
@@ -79,6 +87,7 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>, fl
   const databaseUrl = value('DATABASE_URL');
   const adminToken = value('ADMIN_TOKEN');
   const keys = value('KEY');
+  const retention = value('LEDGER_RETENTION') ?? '';
   const logLevel = value('LOG_LEVEL') ?? '';
 
   if (!isHost(host)) throw bad('HOST', 'not an address or host name');
@@ -106,6 +115,10 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>, fl
     adminToken,
     keys: keys === null ? null : readKeys(keys),
     cloudInitSchema: value('CLOUD_INIT_SCHEMA'),
+    ledgerRetention:
+      retention === 'never'
+        ? null
+        : (readRetention(retention) ?? fail(bad('LEDGER_RETENTION', 'must be 1h to 3650d, or never'))),
     logLevel,
   });
 }
@@ -169,6 +182,12 @@ function readKeys(text: string): Uint8Array[] {
       );
     return new TextEncoder().encode(key.trim());
   });
+}
+
+/** At least an hour: by what is younger a repeat is told from a delivery. */
+function readRetention(text: string): number | null {
+  const duration = parseDuration(text);
+  return duration !== null && duration >= 60 * 60 * 1000 ? duration : null;
 }
 
 function fail(error: Error): never {

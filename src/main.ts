@@ -18,7 +18,9 @@ import { createGate } from './service/gate.ts';
 import { createInstanceService } from './service/instances.ts';
 import { type Authenticate, createAuthenticator, createKeyRing, type KeyRing } from './service/keys.ts';
 import { lint } from './service/lint.ts';
-import { createSecretService, resealSecrets } from './service/secrets.ts';
+import { createReplayService } from './service/replay.ts';
+import { createRetention } from './service/retention.ts';
+import { createSecretService, type Resealed, resealSecrets } from './service/secrets.ts';
 import { createSlices } from './service/slices.ts';
 import { createTimelineService } from './service/timeline.ts';
 import { openStore } from './store/open.ts';
@@ -43,14 +45,17 @@ export async function start(config: Config): Promise<Running> {
   const dataDir = openDataDir(config.dataDir);
   const { store, keys } = await open(config, dataDir);
   const apps: FastifyInstance[] = [];
+  const onTrouble = (error: unknown, what: string) => apps[0]?.log.error({ err: error }, what);
+  const retention = createRetention({ store, keepMs: config.ledgerRetention, clock: Date.now, onTrouble });
   const close = async () => {
-    await Promise.all(apps.map((app) => app.close()));
+    await Promise.all([retention.stop(), ...apps.map((app) => app.close())]);
     await store.close();
   };
   try {
     const admin = config.adminToken === null ? dataDir.adminToken() : { token: config.adminToken, made: false };
     await ensureBuiltIns(store, Date.now);
     const urls = await listen(config, store, keys, createAuthenticator(admin.token), apps);
+    retention.start();
     return {
       ...urls,
       adminTokenFile: admin.made ? join(dataDir.path, 'admin-token') : null,
@@ -63,7 +68,7 @@ export async function start(config: Config): Promise<Running> {
 }
 
 /** Seals every secret under the newest key. @throws as `start`, and unavailable when a secret opens with no key of the ring */
-export async function reseal(config: Config): Promise<{ resealed: number; already: number }> {
+export async function reseal(config: Config): Promise<Resealed> {
   const { store, keys } = await open(config, openDataDir(config.dataDir));
   try {
     return await resealSecrets(store, keys);
@@ -139,6 +144,7 @@ export function buildServices(foundation: Foundation) {
     lint: async (uploads: readonly PartUpload[]) => lint(uploads, await foundation.schemas()),
     deliveries,
     timeline: createTimelineService(foundation),
+    replay: createReplayService({ ...foundation, documents, instances }),
     ready: () => foundation.store.ping(),
   };
 }

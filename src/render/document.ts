@@ -39,6 +39,12 @@ export interface RenderedDocument {
   findings: Finding[];
 }
 
+/**
+ * Which rendering this is: raised by every change of the code after which the same revisions and instance come to other bytes. A delivery's row
+ * keeps it, so that a replay can tell why it differs.
+ */
+export const RENDERER_VERSION = 2;
+
 /** Tells handlers about the machine; sent right after the handlers when one of them lists this type. */
 export const CONFIG_TYPE = 'text/x-bootbundle-config';
 

@@ -1,10 +1,11 @@
 import { dump } from 'js-yaml';
-import type { Delivery, NewDelivery } from '../domain/delivery.ts';
+import type { Delivery, DeliveryInputs, NewDelivery } from '../domain/delivery.ts';
 import { BootbundleError, notFound } from '../domain/errors.ts';
 import { cloudInitInstanceId, type Instance } from '../domain/instance.ts';
 import type { JsonObject } from '../domain/json.ts';
 import { checkName } from '../domain/names.ts';
 import type { Page, Store } from '../domain/store.ts';
+import { RENDERER_VERSION } from '../render/document.ts';
 import type { Document, DocumentService } from './documents.ts';
 import type { KeyRing } from './keys.ts';
 
@@ -39,11 +40,12 @@ export function createDeliveryService(deps: {
   store: Store;
   documents: DocumentService;
   keys: KeyRing;
+  publicUrl: string;
   clock: () => number;
   /** Told of trouble nobody waits for. */
   onTrouble: (error: unknown, what: string) => void;
 }): DeliveryService {
-  const { store, documents, keys, clock, onTrouble } = deps;
+  const { store, documents, keys, publicUrl, clock, onTrouble } = deps;
   const record = groupCommit((rows) => store.recordDeliveries(rows));
   let underWay = 0;
 
@@ -88,8 +90,9 @@ export function createDeliveryService(deps: {
       await record(failed).catch((lost) => onTrouble(lost, 'a failed delivery could not be put into the ledger'));
       throw error;
     }
-    const { digest, bytes, revisions } = document;
-    const id = await record({ ...circumstances, digest, bytes: bytes.length, revisions, outcome: 'delivered' });
+    const { digest, bytes, revisions, holdsSecrets } = document;
+    const rendered = { digest, bytes: bytes.length, revisions, holdsSecrets, inputs: inputsOf(instance, document, publicUrl) };
+    const id = await record({ ...circumstances, ...rendered, outcome: 'delivered' });
     const aborted = () => {
       store.closeDelivery(id, 'aborted').catch((lost) => onTrouble(lost, 'an aborted delivery could not be marked'));
     };
@@ -136,6 +139,11 @@ export function createDeliveryService(deps: {
       return store.listDeliveries(name, page);
     },
   };
+}
+
+/** What a replay needs beside the revisions and the instance's version. */
+function inputsOf({ generations }: Instance, { secretsVersions }: Document, publicUrl: string): DeliveryInputs {
+  return { generations, publicUrl, renderer: RENDERER_VERSION, secretsVersions };
 }
 
 /** YAML that reads the same in YAML 1.1 (cloud-init's PyYAML) and 1.2. */

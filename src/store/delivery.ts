@@ -1,10 +1,10 @@
-import { sql } from 'kysely';
+import { type Selectable, sql } from 'kysely';
 import { type Delivery, type DeliveryOutcome, type NewDelivery, REPEAT_WINDOW_MS } from '../domain/delivery.ts';
 import { notFound } from '../domain/errors.ts';
 import type { Store } from '../domain/store.ts';
 import { chunks, type Database, plain, type Schema } from './database.ts';
 
-type DeliveryStore = Pick<Store, 'recordDeliveries' | 'closeDelivery' | 'listDeliveries'>;
+type DeliveryStore = Pick<Store, 'recordDeliveries' | 'closeDelivery' | 'findDelivery' | 'listDeliveries'>;
 
 const ADDRESS_CHARACTERS = 255;
 const ROWS_PER_STATEMENT = 1000;
@@ -93,26 +93,40 @@ export function deliveryStore(database: Database): DeliveryStore {
           .orderBy('id', 'desc')
           .limit(limit)
           .execute();
-        return rows.map(
-          (row): Delivery => ({
-            id: row.id,
-            instance: row.instance,
-            at: row.at,
-            purpose: row.purpose as Delivery['purpose'],
-            digest: row.digest,
-            bytes: row.bytes,
-            address: row.address,
-            userAgent: row.user_agent,
-            revisions: JSON.parse(row.revisions) as string[],
-            instanceVersion: row.instance_version,
-            counted: row.counted === 1,
-            outcome: row.outcome as DeliveryOutcome,
-            refusal: row.refusal as Delivery['refusal'],
-            holdsSecrets: row.holds_secrets === 1,
-            inputs: row.inputs === null ? null : (JSON.parse(row.inputs) as Delivery['inputs']),
-          }),
-        );
+        return rows.map(toDelivery);
       }),
+
+    findDelivery: (instance, id) =>
+      database.read(async (db) => {
+        const row = await db
+          .selectFrom('delivery')
+          .selectAll()
+          .where('id', '=', id)
+          .where('instance', '=', instance)
+          .executeTakeFirst();
+        return row ? toDelivery(row) : null;
+      }),
+  };
+}
+
+/** A row of the ledger. */
+export function toDelivery(row: Selectable<Schema['delivery']>): Delivery {
+  return {
+    id: row.id,
+    instance: row.instance,
+    at: row.at,
+    purpose: row.purpose as Delivery['purpose'],
+    digest: row.digest,
+    bytes: row.bytes,
+    address: row.address,
+    userAgent: row.user_agent,
+    revisions: JSON.parse(row.revisions) as string[],
+    instanceVersion: row.instance_version,
+    counted: row.counted === 1,
+    outcome: row.outcome as DeliveryOutcome,
+    refusal: row.refusal as Delivery['refusal'],
+    holdsSecrets: row.holds_secrets === 1,
+    inputs: row.inputs === null ? null : (JSON.parse(row.inputs) as Delivery['inputs']),
   };
 }
 

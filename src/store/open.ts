@@ -1,10 +1,12 @@
 import { sql } from 'kysely';
 import type { Store } from '../domain/store.ts';
+import { auditStore } from './audit.ts';
 import { bundleStore } from './bundle.ts';
 import type { Database } from './database.ts';
 import { deliveryStore } from './delivery.ts';
 import { instanceStore } from './instance.ts';
 import { migrate } from './migrate.ts';
+import { pruneStore } from './prune.ts';
 import { reportStore } from './report.ts';
 import { secretStore } from './secret.ts';
 
@@ -41,6 +43,8 @@ export function createStore(database: Database): Store {
     ...secretStore(database),
     ...deliveryStore(database),
     ...reportStore(database),
+    ...auditStore(database),
+    ...pruneStore(database),
 
     claimKey: (checks) =>
       database.write(async (db) => {

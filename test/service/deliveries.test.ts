@@ -57,6 +57,7 @@ async function bench(
     store: watched,
     documents: createDocumentService({ store: watched, keys, publicUrl: 'http://192.0.2.10:8080', schemas: async () => null }),
     keys,
+    publicUrl: 'http://192.0.2.10:8080',
     clock: () => 1000,
     onTrouble: (_, what) => trouble.push(what),
   });

@@ -1072,7 +1072,7 @@ export function conformance(name: string, makeStore: MakeStore) {
       const owner = { kind: 'bundle', name: 'web' } as const;
       const [before = []] = await store.findSecrets([owner]);
       const reseal = (name: string, from: string, to: string) =>
-        store.resealSecret({ owner, name }, Buffer.from(from), Buffer.from(to));
+        store.resealSecret({ owner, name, old: null }, Buffer.from(from), Buffer.from(to));
       assert.equal(await reseal('one', 'old', 'new'), true);
       assert.equal(await reseal('one', 'old', 'newer'), false, 'it was changed meanwhile');
       assert.equal(await reseal('none', 'old', 'newer'), false);

@@ -4,6 +4,7 @@ import type { BundleService } from '../../service/bundles.ts';
 import type { DeliveryService } from '../../service/deliveries.ts';
 import type { InstanceService } from '../../service/instances.ts';
 import type { Actor, Authenticate } from '../../service/keys.ts';
+import type { ReplayService } from '../../service/replay.ts';
 import type { SecretService } from '../../service/secrets.ts';
 import type { TimelineService } from '../../service/timeline.ts';
 import { tokenOf } from '../auth.ts';
@@ -16,6 +17,7 @@ import { instanceSchemas } from './instance-views.ts';
 import { instanceRoutes } from './instances.ts';
 import { type Lint, lintRoutes, lintSchemas } from './lint.ts';
 import { partRoutes, partSchemas } from './parts.ts';
+import { replayRoutes, replaySchemas } from './replay.ts';
 import { revisionRoutes, revisionSchemas } from './revisions.ts';
 import { secretRoutes, secretSchemas } from './secrets.ts';
 import { timelineRoutes, timelineSchemas } from './timeline.ts';
@@ -36,6 +38,7 @@ export interface ApiServices {
   timeline: TimelineService;
   secrets: SecretService;
   lint: Lint;
+  replay: ReplayService;
 }
 
 /**
@@ -54,6 +57,7 @@ export const apiSchemas = [
   ...lintSchemas,
   ...deliverySchemas,
   ...timelineSchemas,
+  ...replaySchemas,
 ];
 
 /** The operators' scope: every call needs a token, every body arrives as bytes, every error is problem+json. */
@@ -91,4 +95,5 @@ export const apiScope: FastifyPluginAsync<ApiServices> = async (app: FastifyInst
   await app.register(lintRoutes, { lint });
   await app.register(deliveryRoutes, { deliveries: services.deliveries });
   await app.register(timelineRoutes, { timeline: services.timeline });
+  await app.register(replayRoutes, { replay: services.replay, instances });
 };
