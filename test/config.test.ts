@@ -51,6 +51,7 @@ test('with nothing set there is a default for everything', () => {
     keys: null,
     cloudInitSchema: null,
     logLevel: 'info',
+    ledgerRetention: 400 * 24 * 60 * 60 * 1000,
   });
   assert.ok(Object.isFrozen(read()));
 });
@@ -146,6 +147,7 @@ const BAD: Record<string, string[]> = {
     `${SECRET} ${SECRET}`,
   ],
   LOG_LEVEL: ['loud', 'INFO', 'info '],
+  LEDGER_RETENTION: ['0', '59m', '3651d', '400', '1.5d', 'Never', '-1d'],
 };
 
 for (const [name, values] of Object.entries(BAD))
@@ -169,6 +171,7 @@ test('every setting that is no secret has a flag, which goes before the variable
     DATA_DIR: '/flag',
     CLOUD_INIT_SCHEMA: '/flag.json',
     LOG_LEVEL: 'debug',
+    LEDGER_RETENTION: '90d',
   };
   const open = SETTINGS.filter((setting) => !('secret' in setting)).map(({ name }) => name);
   assert.deepEqual(Object.keys(values).sort(), [...open].sort());

@@ -240,23 +240,23 @@ export interface Store {
    */
   pruneByAge(what: 'delivery' | 'report' | 'alarm', batch: { before: number; limit: number }): Promise<number>;
   /**
-   * One batch: looks at some instances, in the order of their names, `after` the last one seen to (null: from the start), and drops up to `limit`
+   * One batch: looks at some instances, in the order of their names, `after` the one done last ('' from the start), and drops up to `limit`
    * of the oldest deliveries from those that have more than `keep`, but none from `before` or later.
    * @returns how many went, and whom to go on after; null: that was the last
    */
   pruneByCount(batch: {
-    after: string | null;
+    after: string;
     keep: number;
     before: number;
     limit: number;
   }): Promise<{ dropped: number; next: string | null }>;
   /**
-   * One batch: looks at `limit` old values of secrets, `after` the last one seen, and drops those that no delivery in the ledger can need: none
+   * One batch: looks at `limit` old values of secrets, `after` the last one seen (0: from the start), and drops those that no delivery in the ledger can need: none
    * that holds secrets was rendered while they were in force. (Of a bundle's secrets: for any machine; the ledger is not searched for the bundle.)
    * `slack`, milliseconds: how long a fetch may be under way, and how far replicas' clocks may differ.
    */
   pruneOldSecrets(batch: {
-    after: number | null;
+    after: number;
     now: number;
     slack: number;
     limit: number;

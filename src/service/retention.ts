@@ -68,16 +68,17 @@ export function createRetention(deps: {
     return total;
   }
 
-  /** Goes through what a batch a time shows. */
-  async function goThrough<Key>(
-    step: (after: Key | null, limit: number) => Promise<{ dropped: number; next: Key | null }>,
+  /** Goes through all, some at a batch; each says where the next one goes on. */
+  async function goThrough<Cursor>(
+    start: Cursor,
+    step: (after: Cursor, limit: number) => Promise<{ dropped: number; next: Cursor | null }>,
   ): Promise<number> {
     let total = 0;
-    let after: Key | null = null;
+    let after = start;
     await inBatches(async (limit) => {
       const { dropped, next } = await step(after, limit);
       total += dropped;
-      after = next;
+      after = next ?? after;
       return { last: next === null };
     });
     return total;
@@ -93,10 +94,10 @@ export function createRetention(deps: {
       pruned.alarms += await pruneByAge('alarm', before);
     }
     const crowd = { keep: LIMITS.deliveriesPerInstance, before: now - SETTLED_MS };
-    pruned.deliveries += await goThrough<string>((after, limit) => store.pruneByCount({ ...crowd, after, limit }));
+    pruned.deliveries += await goThrough('', (after, limit) => store.pruneByCount({ ...crowd, after, limit }));
     // At last: they are needed for as long as the deliveries are there.
     const old = { now, slack: SLACK_MS };
-    pruned.oldSecrets += await goThrough<number>((after, limit) => store.pruneOldSecrets({ ...old, after, limit }));
+    pruned.oldSecrets += await goThrough(0, (after, limit) => store.pruneOldSecrets({ ...old, after, limit }));
     return pruned;
   }
 

@@ -31,7 +31,7 @@ export function pruneStore(database: Database): PruneStore {
           select name, (
             select id from delivery where delivery.instance = page.name order by id desc limit 1 offset ${keep}
           ) as newest
-          from (select name from instance where name > ${after ?? ''} order by name limit ${INSTANCES_PER_BATCH}) as page
+          from (select name from instance where name > ${after} order by name limit ${INSTANCES_PER_BATCH}) as page
           order by name`.execute(db);
         return rows;
       });
@@ -63,7 +63,7 @@ export function pruneStore(database: Database): PruneStore {
                 and at >= set_at - cast(${slack} as bigint) and at <= replaced_at + cast(${slack} as bigint)
             ) then 1
             else 0 end as needed
-          from old_secret where id > cast(${after ?? 0} as bigint) order by id limit ${limit}`.execute(db);
+          from old_secret where id > cast(${after} as bigint) order by id limit ${limit}`.execute(db);
         return rows;
       });
       const idle = page.filter(({ needed }) => needed === 0).map(({ id }) => id);

@@ -5,6 +5,7 @@ import type { NewDelivery } from '../../src/domain/delivery.ts';
 import { BootbundleError } from '../../src/domain/errors.ts';
 import type { InstanceSpec } from '../../src/domain/instance.ts';
 import type { Store } from '../../src/domain/store.ts';
+import { RENDERER_VERSION } from '../../src/render/document.ts';
 import { createDeliveryService, type DeliveryService } from '../../src/service/deliveries.ts';
 import { createDocumentService } from '../../src/service/documents.ts';
 import { createKeyRing } from '../../src/service/keys.ts';
@@ -113,6 +114,14 @@ test('a fetch answers only after its row is on disk', async (t) => {
     instanceVersion: 1,
     counted: true,
     outcome: 'delivered',
+    refusal: null,
+    holdsSecrets: false,
+    inputs: {
+      generations: { include: 0, seed: 0, report: 0 },
+      publicUrl: 'http://192.0.2.10:8080',
+      renderer: RENDERER_VERSION,
+      secretsVersions: {},
+    },
   });
 });
 
