@@ -36,10 +36,16 @@ let holdContract: HoldContract | undefined;
 /** The production app on an in-memory database, with a clock that stands still and, unless said otherwise, without a cloud-init schema. */
 export async function buildTestApp(
   t: TestContext,
-  overrides: Partial<AppDeps> & { store?: Store; publicUrl?: string; schemas?: () => Promise<SchemaSet | null> } = {},
+  overrides: Partial<AppDeps> & {
+    store?: Store;
+    keys?: KeyRing;
+    publicUrl?: string;
+    schemas?: () => Promise<SchemaSet | null>;
+  } = {},
 ): Promise<TestApp> {
   const {
     store = await openStore({ file: ':memory:' }),
+    keys = createKeyRing([Buffer.alloc(32, 1)]),
     publicUrl = PUBLIC_URL,
     schemas = async () => null,
     ...rest
@@ -47,7 +53,6 @@ export async function buildTestApp(
   let now = START;
   let ids = 0;
   const lines: string[] = [];
-  const keys = createKeyRing([Buffer.alloc(32, 1)]);
   const services = buildServices({
     store,
     keys,
