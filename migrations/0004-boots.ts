@@ -44,6 +44,9 @@ export const boots: Migration = {
       // What else a replay needs, as JSON; null for rows older than that.
       add('delivery', 'inputs text'),
       'create index delivery_by_at on delivery (at)',
+      // Whether an old secret may still be needed.
+      'create index delivery_with_secrets on delivery (at) where holds_secrets = 1',
+      'create index delivery_with_secrets_by_version on delivery (instance, instance_version) where holds_secrets = 1',
 
       // A burst of the same is one row: `count` of them, from `at` to `last_at`.
       `create table alarm (
@@ -57,11 +60,14 @@ export const boots: Migration = {
         user_agent text not null
       ) ${table}`,
       'create index alarm_by_instance on alarm (instance, id)',
+      'create index alarm_by_at on alarm (last_at)',
 
       'create index report_by_kind on report (instance, kind, id)',
+      'create index report_by_at on report (at)',
 
       // The owner's version at which the value was set: a bundle's secrets version, an instance's version.
       add('secret', `version ${integer} not null default 0`),
+      // A value that was replaced or removed: in force from `from_version` to before `until_version`, from `set_at` to `replaced_at`.
       `create table old_secret (
         id ${rowId},
         owner_kind ${key} not null,
@@ -70,9 +76,10 @@ export const boots: Migration = {
         sealed ${sqlite ? 'blob' : 'bytea'} not null,
         from_version ${integer} not null,
         until_version ${integer} not null,
+        set_at ${integer} not null,
         replaced_at ${integer} not null
       ) ${table}`,
-      'create index old_secret_by_owner on old_secret (owner_kind, owner, name, until_version)',
+      'create index old_secret_by_owner on old_secret (owner_kind, owner, until_version)',
 
       `create table token (
         id ${key} primary key,

@@ -21,6 +21,8 @@ export interface Config {
   readonly keys: readonly Uint8Array[] | null;
   /** A schema file or folder that judges cloud-configs, whatever else is found; null: the newest that is found. */
   readonly cloudInitSchema: string | null;
+  /** How long rows stay in the ledger, milliseconds; null: for ever. */
+  readonly ledgerRetention: number | null;
   readonly logLevel: string;
   /** Who may fetch, and until when, where an instance states nothing. */
   readonly policyDefaults: PolicyDefaults;
@@ -55,6 +57,11 @@ export const SETTINGS = [
     help: 'root keys NEW,OLD of at least 32 characters each; unset with SQLite: made at the first start',
   },
   { name: 'CLOUD_INIT_SCHEMA', help: "cloud-init's schema, a file or folder; unset: the newest that is found" },
+  {
+    name: 'LEDGER_RETENTION',
+    default: '400d',
+    help: 'how long deliveries, reports and alarms are kept, such as 90d; never: for ever (10,000 deliveries each)',
+  },
   { name: 'LOG_LEVEL', default: 'info', help: 'fatal, error, warn, info, debug, trace or silent' },
   {
     name: 'CLOSE_AFTER',
@@ -94,6 +101,7 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>, fl
   const databaseUrl = value('DATABASE_URL');
   const adminToken = value('ADMIN_TOKEN');
   const keys = value('KEY');
+  const retention = value('LEDGER_RETENTION') ?? '';
   const logLevel = value('LOG_LEVEL') ?? '';
 
   if (!isHost(host)) throw bad('HOST', 'not an address or host name');
@@ -121,6 +129,10 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>, fl
     adminToken,
     keys: keys === null ? null : readKeys(keys),
     cloudInitSchema: value('CLOUD_INIT_SCHEMA'),
+    ledgerRetention:
+      retention === 'never'
+        ? null
+        : (readRetention(retention) ?? fail(bad('LEDGER_RETENTION', 'must be 1h to 3650d, or never'))),
     logLevel,
     policyDefaults: {
       closeAfter: readCloseAfter(value('CLOSE_AFTER') ?? ''),
@@ -215,6 +227,12 @@ function readNetworks(name: SettingName, text: string | null): string[] {
     if ('why' in reading) throw new ConfigError(`BOOTBUNDLE_${name}: ${JSON.stringify(network)} ${reading.why}`);
     return reading.network;
   });
+}
+
+/** At least an hour: by what is younger a repeat is told from a delivery. */
+function readRetention(text: string): number | null {
+  const duration = parseDuration(text);
+  return duration !== null && duration >= 60 * 60 * 1000 ? duration : null;
 }
 
 function fail(error: Error): never {

@@ -21,8 +21,10 @@ import { createGate } from './service/gate.ts';
 import { createInstanceService } from './service/instances.ts';
 import { type Authenticate, createAuthenticator, createKeyRing, type KeyRing } from './service/keys.ts';
 import { lint } from './service/lint.ts';
+import { createReplayService } from './service/replay.ts';
 import { createReportService } from './service/reports.ts';
-import { createSecretService, resealSecrets } from './service/secrets.ts';
+import { createRetention } from './service/retention.ts';
+import { createSecretService, type Resealed, resealSecrets } from './service/secrets.ts';
 import { createSlices } from './service/slices.ts';
 import { createTimelineService } from './service/timeline.ts';
 import { createWindowService } from './service/windows.ts';
@@ -48,14 +50,17 @@ export async function start(config: Config): Promise<Running> {
   const dataDir = openDataDir(config.dataDir);
   const { store, keys } = await open(config, dataDir);
   const apps: FastifyInstance[] = [];
+  const onTrouble = (error: unknown, what: string) => apps[0]?.log.error({ err: error }, what);
+  const retention = createRetention({ store, keepMs: config.ledgerRetention, clock: Date.now, onTrouble });
   const close = async () => {
-    await Promise.all(apps.map((app) => app.close()));
+    await Promise.all([retention.stop(), ...apps.map((app) => app.close())]);
     await store.close();
   };
   try {
     const admin = config.adminToken === null ? dataDir.adminToken() : { token: config.adminToken, made: false };
     await ensureBuiltIns(store, Date.now);
     const urls = await listen(config, store, keys, createAuthenticator(admin.token), apps);
+    retention.start();
     return {
       ...urls,
       adminTokenFile: admin.made ? join(dataDir.path, 'admin-token') : null,
@@ -68,7 +73,7 @@ export async function start(config: Config): Promise<Running> {
 }
 
 /** Seals every secret under the newest key. @throws as `start`, and unavailable when a secret opens with no key of the ring */
-export async function reseal(config: Config): Promise<{ resealed: number; already: number }> {
+export async function reseal(config: Config): Promise<Resealed> {
   const { store, keys } = await open(config, openDataDir(config.dataDir));
   try {
     return await resealSecrets(store, keys);
@@ -153,6 +158,7 @@ export function buildServices(foundation: Foundation) {
     deliveries,
     timeline: createTimelineService(foundation),
     reports: createReportService(foundation),
+    replay: createReplayService({ ...foundation, documents, instances }),
     ready: () => foundation.store.ping(),
   };
 }

@@ -43,10 +43,12 @@ export async function buildTestApp(
     publicUrl?: string;
     schemas?: () => Promise<SchemaSet | null>;
     policyDefaults?: PolicyDefaults;
+    keys?: KeyRing;
   } = {},
 ): Promise<TestApp> {
   const {
     store = await openStore({ file: ':memory:' }),
+    keys = createKeyRing([Buffer.alloc(32, 1)]),
     publicUrl = PUBLIC_URL,
     schemas = async () => null,
     policyDefaults = DEFAULT_POLICY,
@@ -55,7 +57,6 @@ export async function buildTestApp(
   let now = START;
   let ids = 0;
   const lines: string[] = [];
-  const keys = createKeyRing([Buffer.alloc(32, 1)]);
   const services = buildServices({
     store,
     keys,

@@ -54,6 +54,7 @@ test('with nothing set there is a default for everything', () => {
     logLevel: 'info',
     policyDefaults: { closeAfter: 'auto', expiresAfter: null, allowFrom: [] },
     trustedProxies: [],
+    ledgerRetention: 400 * 24 * 60 * 60 * 1000,
   });
   assert.ok(Object.isFrozen(read()));
 });
@@ -165,6 +166,7 @@ const BAD: Record<string, string[]> = {
   ALLOW_FROM: ['192.0.2.7/24', 'x', '192.0.2.0/24,', 'example.com', '10.0.0.0/8 192.0.2.0/24'],
   TRUSTED_PROXIES: ['true', '*', 'loopback', '10.0.0.0/33', '::1%lo'],
   LOG_LEVEL: ['loud', 'INFO', 'info '],
+  LEDGER_RETENTION: ['0', '59m', '3651d', '400', '1.5d', 'Never', '-1d'],
 };
 
 for (const [name, values] of Object.entries(BAD))
@@ -192,6 +194,7 @@ test('every setting that is no secret has a flag, which goes before the variable
     EXPIRES_AFTER: '1d',
     ALLOW_FROM: '192.0.2.1',
     TRUSTED_PROXIES: '192.0.2.2',
+    LEDGER_RETENTION: '90d',
   };
   const open = SETTINGS.filter((setting) => !('secret' in setting)).map(({ name }) => name);
   assert.deepEqual(Object.keys(values).sort(), [...open].sort());

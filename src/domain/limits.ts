@@ -13,6 +13,8 @@ export const LIMITS = {
   /** One secret's value, and how many a bundle or an instance may have. */
   secretBytes: 64 * 1024,
   secretsPerOwner: 256,
+  /** Replaced values of a bundle's or an instance's secrets that are kept for replays, the newest. */
+  oldSecretsPerOwner: 1000,
   /** One value put by itself (`…/vars/{key}`). */
   varBytes: 64 * 1024,
   /** What a revision's author may say of it, characters. */
@@ -41,6 +43,8 @@ export const LIMITS = {
   reportBytes: 64 * 1024,
   eventBytes: 16 * 1024,
   logBytes: 64 * 1024,
+  /** Of one instance's deliveries so many stay in the ledger, the newest (and all of the last hour). */
+  deliveriesPerInstance: 10_000,
   /** Nova's user_data: 65,535 characters of base64 hold this many bytes (CLOUD-INIT: nova/conf and api schema). */
   novaUserDataBytes: 49_149,
 } as const;

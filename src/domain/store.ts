@@ -1,5 +1,6 @@
 import type { Actor } from './actor.ts';
 import type { Alarm, Raised } from './alarm.ts';
+import type { AuditNote } from './audit.ts';
 import type { Bundle, Revision, RevisionContent } from './bundle.ts';
 import type { Delivery, DeliveryOutcome, NewDelivery, Recorded } from './delivery.ts';
 import type { Instance, InstanceSpec, Purpose } from './instance.ts';
@@ -82,9 +83,14 @@ export interface InstanceWrite {
   secrets?: ReadonlyMap<string, NewSecret | null>;
 }
 
-/** A secret with whose it is. */
+/** What the audit says of a change of instances: `before` and `after` are their entity tags. */
+export interface InstanceAudit extends Pick<AuditNote, 'action' | 'detail'> {
+  by: Actor;
+}
+
+/** A secret with whose it is; `old`: which of the values it had before, null for the one it has. */
 export interface StoredSecret {
-  key: { owner: SecretOwner; name: string };
+  key: { owner: SecretOwner; name: string; old: number | null };
   sealed: Uint8Array;
 }
 
@@ -185,7 +191,10 @@ export interface Store {
    * @throws precondition_failed `etag_mismatch` when an `expect` does not hold; invalid `unknown_bundle` when a reference means nothing (any more);
    *   conflict `changed_meanwhile` when `sight` or a `seen` no longer holds
    */
-  putInstances(writes: readonly InstanceWrite[], change: { at: number; sight?: Sight }): Promise<InstanceWritten[]>;
+  putInstances(
+    writes: readonly InstanceWrite[],
+    change: { at: number; sight?: Sight; audit?: InstanceAudit },
+  ): Promise<InstanceWritten[]>;
   /** The version of each living instance of these names, in the same order; null where there is none. One query. */
   findVersions(names: readonly string[]): Promise<(number | null)[]>;
   /** What an instance stated at a version, or null when that is no longer known. */
@@ -216,7 +225,16 @@ export interface Store {
   ): Promise<void>;
   /** The secrets of each owner, by name, in the order of the owners. One query. */
   findSecrets(owners: readonly SecretOwner[]): Promise<SealedSecret[][]>;
-  /** Every secret there is, for sealing them anew: by kind, owner and name. */
+  /**
+   * The same as they were at a version: a bundle's secrets version, an instance's version; null for now. A value that was replaced or removed is
+   * kept, up to LIMITS.oldSecretsPerOwner of them, until {@link pruneOldSecrets} finds that no delivery needs it.
+   */
+  findSecretsAt(
+    owners: readonly (SecretOwner & { version: number | null })[],
+  ): Promise<Pick<SealedSecret, 'name' | 'sealed'>[][]>;
+  /** Whether values that an owner's secrets had at a version may be gone, because there were too many old ones. */
+  forgotSecrets(owner: SecretOwner, version: number): Promise<boolean>;
+  /** Every secret there is, for sealing them anew: by kind, owner and name; then every old value, in the order in which they were replaced. */
   listSecrets(page: Page<StoredSecret['key']>): Promise<StoredSecret[]>;
   /** Puts a newly sealed form in the place of `before`, and nothing else: no version changes. @returns false when `before` is not there any more */
   resealSecret(key: StoredSecret['key'], before: Uint8Array, after: Uint8Array): Promise<boolean>;
@@ -234,6 +252,8 @@ export interface Store {
   isRepeat(fetch: { instance: string; address: string; at: number }): Promise<boolean>;
   /** Corrects how a delivery ended. */
   closeDelivery(id: number, outcome: DeliveryOutcome): Promise<void>;
+  /** One of an instance's; null also when the ledger keeps it no longer. `instance` is a name. */
+  findDelivery(instance: string, id: number): Promise<Delivery | null>;
   /** Newest first: `after` is the id of the last one seen. `instance` is a name. */
   listDeliveries(instance: string, page: Page<number>): Promise<Delivery[]>;
 
@@ -261,6 +281,38 @@ export interface Store {
     name: string,
     change: WindowChange & { purposes: readonly Purpose[]; force: boolean },
   ): Promise<InstanceChange>;
+  /**
+   * One batch: drops up to `limit` of the oldest rows from before a time. What is known of an instance (its counts, its window, its boot) stays.
+   * @returns how many went; fewer than `limit`: there are no more
+   */
+  pruneByAge(what: 'delivery' | 'report' | 'alarm', batch: { before: number; limit: number }): Promise<number>;
+  /**
+   * One batch: looks at some instances, in the order of their names, `after` the one done last ('' from the start), and drops up to `limit`
+   * of the oldest deliveries from those that have more than `keep`, but none from `before` or later.
+   * @returns how many went, and whom to go on after; null: that was the last
+   */
+  pruneByCount(batch: {
+    after: string;
+    keep: number;
+    before: number;
+    limit: number;
+  }): Promise<{ dropped: number; next: string | null }>;
+  /**
+   * One batch: looks at `limit` old values of secrets, `after` the last one seen (0: from the start), and drops those that no delivery in the ledger can need: none
+   * that holds secrets was rendered while they were in force. (Of a bundle's secrets: for any machine; the ledger is not searched for the bundle.)
+   * `slack`, milliseconds: how long a fetch may be under way, and how far replicas' clocks may differ.
+   */
+  pruneOldSecrets(batch: {
+    after: number;
+    now: number;
+    slack: number;
+    limit: number;
+  }): Promise<{ dropped: number; next: number | null }>;
+
+  // ---- audit
+
+  /** Writes a line of the audit for what changes nothing that is stored: something was revealed. */
+  recordAudit(at: number, by: Actor, note: AuditNote): Promise<void>;
 
   // ---- reports
 

@@ -5,9 +5,6 @@ import type { JsonObject } from '../domain/json.ts';
 import { type EncodedBody, type Entity, encodeBody, formatMultipart } from './mime.ts';
 import { LOG_SENDER, logSender, TRACK_RULE, trackingConfig } from './track.ts';
 
-/** Raised whenever the same input renders to other bytes: a delivery's document can be made again only by the version that made it. */
-export const RENDERER_VERSION = 2;
-
 /** What cloud-init will do with a part, as far as the order of the document depends on it. */
 export type PartRole =
   /** A part handler; `handles` are the types it takes, null when its source does not say. */
@@ -53,6 +50,12 @@ export interface RenderedDocument {
   /** What it makes the machine say, if all goes well. */
   expects: Expectations;
 }
+
+/**
+ * Which rendering this is: raised by every change of the code after which the same revisions and instance come to other bytes. A delivery's row
+ * keeps it, so that a replay can tell why it differs.
+ */
+export const RENDERER_VERSION = 2;
 
 /** Tells handlers about the machine; sent right after the handlers when one of them lists this type. */
 export const CONFIG_TYPE = 'text/x-bootbundle-config';

@@ -2,13 +2,21 @@ import { dump } from 'js-yaml';
 import { LRUCache } from 'lru-cache';
 import type { Alarm } from '../domain/alarm.ts';
 import { NO_BOOT } from '../domain/boot.ts';
-import { type Delivery, type NewDelivery, REPEAT_WINDOW_MS, type Recorded, type Refusal } from '../domain/delivery.ts';
+import {
+  type Delivery,
+  type DeliveryInputs,
+  type NewDelivery,
+  REPEAT_WINDOW_MS,
+  type Recorded,
+  type Refusal,
+} from '../domain/delivery.ts';
 import { BootbundleError, forbidden, gone, notFound, unavailable } from '../domain/errors.ts';
 import { cloudInitInstanceId, type Instance } from '../domain/instance.ts';
 import type { JsonObject } from '../domain/json.ts';
 import { checkName } from '../domain/names.ts';
 import { type PolicyDefaults, policyInForce, refusalOf } from '../domain/policy.ts';
 import type { Page, Store } from '../domain/store.ts';
+import { RENDERER_VERSION } from '../render/document.ts';
 import type { Document, DocumentService } from './documents.ts';
 import type { KeyRing } from './keys.ts';
 
@@ -55,13 +63,14 @@ export function createDeliveryService(deps: {
   documents: DocumentService;
   keys: KeyRing;
   policyDefaults: PolicyDefaults;
+  publicUrl: string;
   clock: () => number;
   /** Told of trouble nobody waits for. */
   onTrouble: (error: unknown, what: string) => void;
   /** Told of each alarm when it begins; what adds to one is told by its row only. */
   onAlarm: (alarm: Alarm) => void;
 }): DeliveryService {
-  const { store, documents, keys, policyDefaults, clock, onTrouble, onAlarm } = deps;
+  const { store, documents, keys, policyDefaults, publicUrl, clock, onTrouble, onAlarm } = deps;
   const commit = groupCommit((rows) => store.recordDeliveries(rows, policyDefaults));
   const pace = createPace();
   let underWay = 0;
@@ -161,7 +170,12 @@ export function createDeliveryService(deps: {
     if (refusal !== null) {
       const instead = purpose === 'include' ? await renderAfterClose(instance) : null;
       if (instead) {
-        const id = await record({ ...row, ...sent(instead), outcome: 'delivered' });
+        const id = await record({
+          ...row,
+          ...sent(instead),
+          inputs: inputsOf(instance, instead, publicUrl),
+          outcome: 'delivered',
+        });
         return id === null ? null : { instance: name, bytes: instead.bytes, refusal, aborted: () => abort(id) };
       }
       if ((await record({ ...row, outcome: 'refused' })) === null) return null;
@@ -181,7 +195,14 @@ export function createDeliveryService(deps: {
       throw error;
     }
     const { holdsSecrets, expects } = document;
-    const own = { ...row, ...sent(document), holdsSecrets, guarded: holdsSecrets, expects };
+    const own = {
+      ...row,
+      ...sent(document),
+      holdsSecrets,
+      guarded: holdsSecrets,
+      expects,
+      inputs: inputsOf(instance, document, publicUrl),
+    };
     const id = await record({ ...own, outcome: 'delivered' });
     return id === null ? null : { instance: name, bytes: document.bytes, refusal, aborted: () => abort(id) };
   }
@@ -291,6 +312,11 @@ function createPace(): (instanceId: string, address: string, at: number) => numb
     own.unwritten = 0;
     return unwritten;
   };
+}
+
+/** What a replay needs beside the revisions and the instance's version. */
+function inputsOf({ generations }: Instance, { secretsVersions }: Document, publicUrl: string): DeliveryInputs {
+  return { generations, publicUrl, renderer: RENDERER_VERSION, secretsVersions };
 }
 
 /** YAML that reads the same in YAML 1.1 (cloud-init's PyYAML) and 1.2. */

@@ -117,12 +117,27 @@ export interface ReadablePart {
   body: Buffer;
 }
 
+/** A moment past, as far as a document hangs on it. */
+export interface Past {
+  /** The instance's version then: its own secrets are those of it. */
+  version: number;
+  /** By bundle. */
+  secretsVersions: Readonly<Record<string, number>>;
+  /** Where the machine was to report to. */
+  reportUrl: string;
+}
+
 export interface DocumentService {
   /**
    * Renders what a machine would get now.
    * @throws invalid `unknown_bundle` naming references that mean nothing; unavailable when a stored body or secret cannot be read
    */
   render(instance: DocumentOwner): Promise<Document>;
+  /**
+   * Renders what a machine got once. `instance` is as it was then, and its references are pinned (`web@3`); retired bundles' revisions are as good.
+   * @throws as render; unavailable `revision_purged`
+   */
+  renderAt(instance: DocumentOwner, past: Past): Promise<Document>;
   /** The same with `‹secret:name›` in the secrets' places; `readable`: every text as it reads instead of encoded, for a person. */
   preview(instance: DocumentOwner, readable: boolean): Promise<Preview>;
   /** The parts of a preview, in order. */
@@ -189,8 +204,9 @@ export function createDocumentService({
   const remarks = new LRUCache<string, Finding[]>({ max: REMEMBERED });
   const losses = new LRUCache<string, Finding[]>({ max: REMEMBERED_LOSSES });
 
-  const draw = (parts: readonly CompiledPart[], instance: DocumentOwner) =>
-    renderDocument(parts, { ...instance, reportUrl: `${publicUrl}/r/${keys.capability('report', instance)}` }, rules);
+  const reportUrlOf = (instance: DocumentOwner) => `${publicUrl}/r/${keys.capability('report', instance)}`;
+  const draw = (parts: readonly CompiledPart[], instance: DocumentOwner, reportUrl = reportUrlOf(instance)) =>
+    renderDocument(parts, { ...instance, reportUrl }, rules);
 
   async function readScene(instances: readonly DocumentOwner[], whatIf: WhatIf = {}, into?: Scene): Promise<Scene> {
     const scene = into ?? { meanings: new Map(), revisions: new Map(), secrets: new Map() };
@@ -217,23 +233,45 @@ export function createDocumentService({
     }
   }
 
-  /** Only where templates want them. */
-  async function readSecrets(scene: Scene, instances: readonly DocumentOwner[], whatIf: WhatIf): Promise<void> {
-    const owners = new Map<string, SecretOwner>();
+  /** What a document's making hung on, from what is kept of it. */
+  async function readPast(instance: DocumentOwner, { version, secretsVersions }: Past): Promise<Scene> {
+    const scene: Scene = { meanings: new Map(), revisions: new Map(), secrets: new Map() };
+    const versions = new Map(Object.entries(secretsVersions));
+    for (const text of instance.bundles) {
+      const { bundle, revision } = parseReference(text);
+      if (revision === null) throw new Error(`${text} is not pinned`);
+      scene.meanings.set(text, { revision, secretsVersion: versions.get(bundle) ?? 0 });
+    }
+    await readRevisions(scene, instance.bundles);
+    await readSecrets(scene, [instance], {}, version);
+    return scene;
+  }
+
+  /**
+   * Only where templates want them. A bundle's are read at the version that its reference meant, so that they are what the document says of itself
+   * also when somebody changes one meanwhile; an instance's own at `version`, or (null) as they are now.
+   */
+  async function readSecrets(
+    scene: Scene,
+    instances: readonly DocumentOwner[],
+    whatIf: WhatIf,
+    version: number | null = null,
+  ): Promise<void> {
+    const owners = new Map<string, SecretOwner & { version: number | null }>();
     for (const { name, bundles } of instances)
       for (const text of bundles) {
         const bundle = parseReference(text).bundle;
         if (!scene.revisions.get(text)?.usesSecrets && !(whatIf.revision?.bundle === bundle && whatIf.revision.usesSecrets))
           continue;
         for (const owner of [
-          { kind: 'bundle' as const, name: bundle },
-          { kind: 'instance' as const, name },
+          { kind: 'bundle' as const, name: bundle, version: scene.meanings.get(text)?.secretsVersion ?? null },
+          { kind: 'instance' as const, name, version },
         ])
           if (!scene.secrets.has(ownerKey(owner))) owners.set(ownerKey(owner), owner);
       }
     const wanted = [...owners.values()];
     if (wanted.length === 0) return;
-    const found = await store.findSecrets(wanted);
+    const found = await store.findSecretsAt(wanted);
     for (const [index, owner] of wanted.entries()) {
       const values = new Map<string, Uint8Array>();
       for (const { name, sealed } of found[index] ?? []) values.set(name, keys.openSecret(owner, name, sealed));
@@ -298,8 +336,7 @@ export function createDocumentService({
     };
   }
 
-  async function render(instance: DocumentOwner): Promise<Document> {
-    const scene = await readScene([instance]);
+  async function renderScene(instance: DocumentOwner, scene: Scene, reportUrl: string): Promise<Document> {
     const revisions = revisionsOf(instance, scene);
     const parts: CompiledPart[] = [];
     for (const revision of revisions)
@@ -307,7 +344,7 @@ export function createDocumentService({
         ...(await fill(revision, contextOf(instance, revision, scene), revision.hasTemplates ? LIMITS.templateFetchMs : 0)),
       );
     if (parts.reduce((sum, part) => sum + weightOf(part), 0) > LIMITS.servedBytes) throw tooLargeToServe();
-    return documentOf(draw(parts, instance), instance, revisions, scene);
+    return documentOf(draw(parts, instance, reportUrl), instance, revisions, scene);
   }
 
   async function veiled(instance: DocumentOwner): Promise<{ parts: CompiledPart[]; revisions: string[] }> {
@@ -337,7 +374,8 @@ export function createDocumentService({
   }
 
   return {
-    render,
+    render: async (instance) => renderScene(instance, await readScene([instance]), reportUrlOf(instance)),
+    renderAt: async (instance, past) => renderScene(instance, await readPast(instance, past), past.reportUrl),
 
     async preview(instance, readable) {
       const { parts, revisions } = await veiled(instance);

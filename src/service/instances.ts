@@ -15,7 +15,7 @@ import {
 } from '../domain/policy.ts';
 import { checkPreconditions, type Preconditions } from '../domain/precondition.ts';
 import { checkSecretName, type SecretInfo } from '../domain/secret.ts';
-import type { InstanceFilter, InstanceWrite, Page, Store } from '../domain/store.ts';
+import type { InstanceAudit, InstanceFilter, InstanceWrite, Page, Store } from '../domain/store.ts';
 import { type Explanation, explain } from '../explain/explain.ts';
 import { inspectNetworkConfig } from '../inspect/cloud-config.ts';
 import type { Schemas } from '../inspect/schema.ts';
@@ -79,6 +79,8 @@ export interface InstanceWriteReport extends InstanceReport {
 export interface InstanceWriteOptions {
   preconditions?: Preconditions;
   dryRun?: boolean;
+  /** What the audit says of it. */
+  audit?: InstanceAudit;
 }
 
 export interface InstanceService {
@@ -234,6 +236,7 @@ export function createInstanceService(deps: {
   async function write(
     list: readonly (InstanceStatement & { expect?: number | null | undefined })[],
     dryRun: boolean,
+    audit?: InstanceAudit,
   ): Promise<InstanceWriteReport[]> {
     for (let attempt = 1; ; attempt++) {
       const scene: Scene = { meanings: new Map(), revisions: new Map(), secrets: new Map() };
@@ -268,7 +271,7 @@ export function createInstanceService(deps: {
       try {
         const written = dryRun
           ? await foresee(writes)
-          : await store.putInstances(writes, { at: clock(), sight: sightOf(scene) });
+          : await store.putInstances(writes, { at: clock(), sight: sightOf(scene), ...(audit && { audit }) });
         const reports = await reportAll(
           written.map(({ instance }) => instance),
           dryRun ? trials : undefined,
@@ -323,8 +326,8 @@ export function createInstanceService(deps: {
   /** What a delivery was rendered for: the instance as it was then, at the revisions it got. */
   async function ownerAt(instance: Instance, id: number | null): Promise<DocumentOwner> {
     if (id === null) return instance;
-    const [delivery] = await store.listDeliveries(instance.name, { after: id + 1, limit: 1 });
-    if (delivery?.id !== id) throw notFound('unknown_delivery', 'the instance has no such delivery');
+    const delivery = await store.findDelivery(instance.name, id);
+    if (!delivery) throw unknownDelivery();
     const { instanceVersion, revisions } = delivery;
     const spec = instanceVersion === null ? null : await store.findSpec(instance.name, instanceVersion);
     if (!spec)
@@ -408,13 +411,13 @@ export function createInstanceService(deps: {
   async function patch(
     name: string,
     change: (spec: InstanceSpec) => { spec: InstanceSpec; secrets?: SecretChanges | undefined },
-    { preconditions = {}, dryRun = false }: InstanceWriteOptions,
+    { preconditions = {}, dryRun = false, audit }: InstanceWriteOptions,
   ) {
     for (let attempt = 1; ; attempt++) {
       const before = await living(name);
       checkPreconditions(instanceEtag(before), preconditions);
       try {
-        const [written] = await write([{ name, ...change(specOf(before)), expect: before.version }], dryRun);
+        const [written] = await write([{ name, ...change(specOf(before)), expect: before.version }], dryRun, audit);
         return written as InstanceWriteReport;
       } catch (error) {
         const raced = error instanceof BootbundleError && error.code === 'etag_mismatch' && preconditions.ifMatch === undefined;
@@ -526,6 +529,11 @@ function windowFindings(
 export function specOf(spec: InstanceSpec): InstanceSpec {
   const { bundles, vars, labels, metaData, vendorData, networkConfig, policy, track } = spec;
   return { bundles, vars, labels, metaData, vendorData, networkConfig, policy, track };
+}
+
+/** Its id may never have been, or be that of another instance's. */
+export function unknownDelivery(): BootbundleError {
+  return notFound('unknown_delivery', 'the instance has no such delivery, or the ledger keeps it no longer');
 }
 
 /** Changes with every change of the spec. */

@@ -1,7 +1,13 @@
 import type { Transaction } from 'kysely';
 import type { Actor } from '../domain/actor.ts';
 import type { AuditNote } from '../domain/audit.ts';
-import { plain, type Schema } from './database.ts';
+import type { Store } from '../domain/store.ts';
+import { type Database, plain, type Schema } from './database.ts';
+
+/** Lines of the audit that no change brings with it. */
+export function auditStore(database: Database): Pick<Store, 'recordAudit'> {
+  return { recordAudit: (at, by, note) => database.write((db) => noteAudit(db, at, by, note)) };
+}
 
 /** Writes a line of the audit, in the transaction of the change it tells of: one is never there without the other. */
 export async function noteAudit(db: Transaction<Schema>, at: number, by: Actor, note: AuditNote): Promise<void> {

@@ -51,6 +51,7 @@ export interface Schema {
     sealed: Uint8Array;
     from_version: number;
     until_version: number;
+    set_at: number;
     replaced_at: number;
   };
   delivery: {

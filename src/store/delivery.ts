@@ -1,4 +1,4 @@
-import { type Kysely, sql } from 'kysely';
+import { type Kysely, type Selectable, sql } from 'kysely';
 import type { AlarmKind } from '../domain/alarm.ts';
 import { type BootFacts, noteDelivery, noteUnrendered, stateOf, waitingSince } from '../domain/boot.ts';
 import {
@@ -17,7 +17,7 @@ import { type Raise, raiseAlarms } from './alarm.ts';
 import { addressText, chunks, type Database, plain, type Schema } from './database.ts';
 import { toInstance } from './instance.ts';
 
-type DeliveryStore = Pick<Store, 'recordDeliveries' | 'isRepeat' | 'closeDelivery' | 'listDeliveries'>;
+type DeliveryStore = Pick<Store, 'recordDeliveries' | 'isRepeat' | 'closeDelivery' | 'findDelivery' | 'listDeliveries'>;
 
 const ROWS_PER_STATEMENT = 1000;
 
@@ -82,26 +82,40 @@ export function deliveryStore(database: Database): DeliveryStore {
           .orderBy('id', 'desc')
           .limit(limit)
           .execute();
-        return rows.map(
-          (row): Delivery => ({
-            id: row.id,
-            instance: row.instance,
-            at: row.at,
-            purpose: row.purpose as Delivery['purpose'],
-            digest: row.digest,
-            bytes: row.bytes,
-            address: row.address,
-            userAgent: row.user_agent,
-            revisions: JSON.parse(row.revisions) as string[],
-            instanceVersion: row.instance_version,
-            counted: row.counted === 1,
-            outcome: row.outcome as DeliveryOutcome,
-            refusal: row.refusal as Delivery['refusal'],
-            holdsSecrets: row.holds_secrets === 1,
-            inputs: row.inputs === null ? null : (JSON.parse(row.inputs) as Delivery['inputs']),
-          }),
-        );
+        return rows.map(toDelivery);
       }),
+
+    findDelivery: (instance, id) =>
+      database.read(async (db) => {
+        const row = await db
+          .selectFrom('delivery')
+          .selectAll()
+          .where('id', '=', id)
+          .where('instance', '=', instance)
+          .executeTakeFirst();
+        return row ? toDelivery(row) : null;
+      }),
+  };
+}
+
+/** A row of the ledger. */
+export function toDelivery(row: Selectable<Schema['delivery']>): Delivery {
+  return {
+    id: row.id,
+    instance: row.instance,
+    at: row.at,
+    purpose: row.purpose as Delivery['purpose'],
+    digest: row.digest,
+    bytes: row.bytes,
+    address: row.address,
+    userAgent: row.user_agent,
+    revisions: JSON.parse(row.revisions) as string[],
+    instanceVersion: row.instance_version,
+    counted: row.counted === 1,
+    outcome: row.outcome as DeliveryOutcome,
+    refusal: row.refusal as Delivery['refusal'],
+    holdsSecrets: row.holds_secrets === 1,
+    inputs: row.inputs === null ? null : (JSON.parse(row.inputs) as Delivery['inputs']),
   };
 }
 

@@ -1,11 +1,12 @@
-import { type Kysely, type Selectable, sql } from 'kysely';
+import { type Kysely, type Selectable, sql, type Transaction } from 'kysely';
 import { type BootFacts, NO_BOOT } from '../domain/boot.ts';
 import { conflict, invalid, notFound, preconditionFailed } from '../domain/errors.ts';
 import { checkSeedUnused, cloudInitInstanceId, type Instance, type InstanceSpec } from '../domain/instance.ts';
 import { canonicalJson, type Json, type JsonObject } from '../domain/json.ts';
 import { parseReference, type Reference } from '../domain/names.ts';
 import type { PolicySpec } from '../domain/policy.ts';
-import { type InstanceWrite, SPECS_KEPT, type Store } from '../domain/store.ts';
+import { type InstanceAudit, type InstanceWrite, SPECS_KEPT, type Store } from '../domain/store.ts';
+import { noteAudit } from './audit.ts';
 import { addressText, chunks, type Database, type InstanceRow, indexable, plain, type Schema } from './database.ts';
 import { checkSight, lookUp } from './reference.ts';
 import { dropSecrets, type SecretsChange, saveSecrets, weighSecrets } from './secret.ts';
@@ -21,7 +22,7 @@ const ROWS_PER_STATEMENT = 500;
 /** Instances, and what they are found by: references, labels, addresses. */
 export function instanceStore(database: Database): InstanceStore {
   return {
-    async putInstances(writes, { at, sight }) {
+    async putInstances(writes, { at, sight, audit }) {
       const prepared = writes.map(prepare);
       const names = prepared.map(({ write }) => write.name);
       const seen = new Set<string>();
@@ -45,6 +46,8 @@ export function instanceStore(database: Database): InstanceStore {
         );
         const versions = new Map(outcomes.map(({ row }) => [row.name, row.version]));
         await saveSecrets(db, 'instance', secrets, { at, versions });
+        if (audit)
+          for (const { row, created, changed } of outcomes) if (changed) await note(db, row, { created, at, ...audit });
         return outcomes;
       });
       return written.map(({ row, created, changed }) => ({ instance: toInstance(row), created, changed }));
@@ -136,7 +139,7 @@ export function instanceStore(database: Database): InstanceStore {
         if (expect !== undefined && expect !== row.version) throw mismatch(name);
         checkSeedUnused(toInstance(row), force);
         await forget(db, [name]);
-        await dropSecrets(db, { kind: 'instance', name });
+        await dropSecrets(db, { kind: 'instance', name }, { at, until: row.version + 1 });
         await db.updateTable('instance').set({ retired_at: at, updated_at: at }).where('name', '=', name).execute();
       }),
   };
@@ -158,6 +161,15 @@ interface Outcome extends Prepared {
   row: InstanceRow;
   created: boolean;
   changed: boolean;
+}
+
+async function note(
+  db: Transaction<Schema>,
+  { name, id, version }: InstanceRow,
+  { created, at, by, action, detail }: InstanceAudit & { created: boolean; at: number },
+) {
+  const tags = { before: created ? null : `${id}.${version - 1}`, after: `${id}.${version}` };
+  await noteAudit(db, at, by, { action, kind: 'instance', name, ...tags, detail });
 }
 
 /** All that can be computed before the transaction. */

@@ -1,11 +1,13 @@
 import { sql } from 'kysely';
 import type { Store } from '../domain/store.ts';
 import { alarmStore } from './alarm.ts';
+import { auditStore } from './audit.ts';
 import { bundleStore } from './bundle.ts';
 import type { Database } from './database.ts';
 import { deliveryStore } from './delivery.ts';
 import { instanceStore } from './instance.ts';
 import { migrate } from './migrate.ts';
+import { pruneStore } from './prune.ts';
 import { reportStore } from './report.ts';
 import { secretStore } from './secret.ts';
 import { windowStore } from './window.ts';
@@ -45,6 +47,8 @@ export function createStore(database: Database): Store {
     ...reportStore(database),
     ...alarmStore(database),
     ...windowStore(database),
+    ...auditStore(database),
+    ...pruneStore(database),
 
     claimKey: (checks) =>
       database.write(async (db) => {

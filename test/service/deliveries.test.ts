@@ -7,6 +7,7 @@ import { BootbundleError } from '../../src/domain/errors.ts';
 import type { InstanceSpec } from '../../src/domain/instance.ts';
 import { DEFAULT_POLICY } from '../../src/domain/policy.ts';
 import type { Store } from '../../src/domain/store.ts';
+import { RENDERER_VERSION } from '../../src/render/document.ts';
 import { createDeliveryService, type DeliveryService } from '../../src/service/deliveries.ts';
 import { createDocumentService } from '../../src/service/documents.ts';
 import { createKeyRing } from '../../src/service/keys.ts';
@@ -60,6 +61,7 @@ async function bench(
     documents: createDocumentService({ store: watched, keys, publicUrl: 'http://192.0.2.10:8080', schemas: async () => null }),
     keys,
     policyDefaults: DEFAULT_POLICY,
+    publicUrl: 'http://192.0.2.10:8080',
     clock: () => 1000,
     onTrouble: (_, what) => trouble.push(what),
     onAlarm: () => undefined,
@@ -118,7 +120,12 @@ test('a fetch answers only after its row is on disk', async (t) => {
     outcome: 'delivered',
     refusal: null,
     holdsSecrets: false,
-    inputs: null,
+    inputs: {
+      generations: { include: 0, seed: 0, report: 0 },
+      publicUrl: 'http://192.0.2.10:8080',
+      renderer: RENDERER_VERSION,
+      secretsVersions: {},
+    },
   });
 });
 

@@ -1074,7 +1074,7 @@ export function conformance(name: string, makeStore: MakeStore) {
       const owner = { kind: 'bundle', name: 'web' } as const;
       const [before = []] = await store.findSecrets([owner]);
       const reseal = (name: string, from: string, to: string) =>
-        store.resealSecret({ owner, name }, Buffer.from(from), Buffer.from(to));
+        store.resealSecret({ owner, name, old: null }, Buffer.from(from), Buffer.from(to));
       assert.equal(await reseal('one', 'old', 'new'), true);
       assert.equal(await reseal('one', 'old', 'newer'), false, 'it was changed meanwhile');
       assert.equal(await reseal('none', 'old', 'newer'), false);
@@ -1468,6 +1468,291 @@ export function conformance(name: string, makeStore: MakeStore) {
         [...first, ...second].map(({ manifest }) => manifest.id),
         ['c', 'b', 'a'],
       );
+    });
+  });
+
+  describe(`${name}: old secrets`, () => {
+    const bundle = { kind: 'bundle', name: 'web' } as const;
+    const instance = { kind: 'instance', name: 'vm' } as const;
+    /** What an owner's secrets were at each of its versions, from 0. */
+    const history = async (store: Store, owner: SecretOwner, until: number) => {
+      const owners = Array.from({ length: until + 1 }, (_, version) => ({ ...owner, version }));
+      const told = await Promise.all(owners.map((each) => store.findSecretsAt([each])));
+      return told.map(([secrets = []]) => secrets.map(({ name, sealed }) => `${name}=${Buffer.from(sealed)}`).join(' '));
+    };
+
+    contract("a bundle's secrets are told as they were at each version, retired and revived, too", async (store) => {
+      await put(store, 'web');
+      const set = async (changes: Record<string, string | null>) =>
+        store.putBundleSecrets('web', sealed(changes), { base: await secretsVersion(store, 'web'), at: START });
+      await set({ one: 'a', two: 'x' });
+      await set({ one: 'b' });
+      await set({ two: null });
+      await store.retireBundle('web', { base: 1, at: START });
+      await put(store, 'web', {}, { base: null });
+      await set({ one: 'c' });
+      assert.deepEqual(await history(store, bundle, 6), ['', 'one=a two=x', 'one=b two=x', 'one=b', '', 'one=c', 'one=c']);
+    });
+
+    contract("an instance's secrets are told as they were at each version, retired and revived, too", async (store) => {
+      const set = (changes: Record<string, string | null>, vars = {}) =>
+        store.putInstances([{ ...write('vm', { vars }), secrets: sealed(changes) }], { at: START });
+      await set({ one: 'a', two: 'x' });
+      await store.putInstances([write('vm', { vars: { x: 1 } })], { at: START });
+      await set({ one: 'b', two: null });
+      await store.retireInstance('vm', { expect: undefined, at: START });
+      await set({ two: 'y' });
+      assert.deepEqual(await history(store, instance, 5), ['', 'one=a two=x', 'one=a two=x', 'one=b', 'two=y', 'two=y']);
+    });
+
+    contract('findSecretsAt answers in the order of the owners, each for itself; null is now', async (store) => {
+      await put(store, 'web');
+      await store.putBundleSecrets('web', sealed({ one: 'a' }), { base: 0, at: START });
+      await store.putBundleSecrets('web', sealed({ one: 'b' }), { base: 1, at: START });
+      await store.putInstances([{ ...write('web'), secrets: sealed({ one: 'own' }) }], { at: START });
+      const told = await store.findSecretsAt([
+        { kind: 'instance', name: 'web', version: null },
+        { kind: 'instance', name: 'none', version: null },
+        { ...bundle, version: 1 },
+        { kind: 'bundle', name: 'none', version: 9 },
+      ]);
+      assert.deepEqual(
+        told.map((secrets) => secrets.map(({ sealed }) => `${Buffer.from(sealed)}`)),
+        [['own'], [], ['a'], []],
+      );
+      assert.equal(`${(await store.findSecretsAt([{ ...bundle, version: null }]))[0]?.[0]?.sealed}`, 'b');
+      assert.deepEqual(await store.findSecretsAt([]), []);
+      const many = Array.from({ length: 20_000 }, (_, index) => ({ ...instance, name: `vm-${index}`, version: 1 }));
+      assert.equal((await store.findSecretsAt([...many, { ...bundle, version: 2 }])).at(-1)?.length, 1);
+    });
+
+    contract('a write that is refused keeps no old value', async (store) => {
+      await store.putInstances([{ ...write('vm'), secrets: sealed({ one: 'a' }) }], { at: START });
+      const wrong = [
+        { ...write('vm'), secrets: sealed({ one: 'b' }) },
+        { ...write('other'), expect: 7 },
+      ];
+      await refused(store.putInstances(wrong, { at: START }), 'precondition_failed', 'etag_mismatch');
+      assert.equal((await store.listSecrets({ after: null, limit: 9 })).length, 1);
+    });
+
+    contract('listSecrets goes on with the old values; each is sealed anew by itself', async (store) => {
+      await put(store, 'web');
+      for (const [base, value] of ['a', 'b', 'c'].entries())
+        await store.putBundleSecrets('web', sealed({ one: value }), { base, at: START });
+      const walk = async () => {
+        const seen: StoredSecret[] = [];
+        for (let after: StoredSecret['key'] | null = null; ; after = seen.at(-1)?.key ?? null) {
+          const page: StoredSecret[] = await store.listSecrets({ after, limit: 1 });
+          seen.push(...page);
+          if (page.length === 0) return seen;
+        }
+      };
+      const seen = await walk();
+      assert.deepEqual(
+        seen.map(({ key, sealed }) => [key.owner, key.name, key.old === null, `${Buffer.from(sealed)}`]),
+        [
+          [bundle, 'one', true, 'c'],
+          [bundle, 'one', false, 'a'],
+          [bundle, 'one', false, 'b'],
+        ],
+      );
+      const [, oldest] = seen;
+      assert.ok(oldest);
+      assert.equal(await store.resealSecret(oldest.key, Buffer.from('b'), Buffer.from('lost')), false);
+      assert.equal(await store.resealSecret(oldest.key, oldest.sealed, Buffer.from('A')), true);
+      assert.deepEqual(await history(store, bundle, 3), ['', 'one=A', 'one=b', 'one=c']);
+    });
+
+    contract(
+      `of an owner ${LIMITS.oldSecretsPerOwner} old values are kept, the newest, and forgotSecrets tells`,
+      async (store) => {
+        const names = Array.from({ length: LIMITS.secretsPerOwner }, (_, index) => `s${index}`);
+        const set = (value: string) =>
+          store.putInstances([{ ...write('vm'), secrets: sealed(Object.fromEntries(names.map((name) => [name, value]))) }], {
+            at: START,
+          });
+        for (const value of ['a', 'b', 'c', 'd']) await set(value);
+        assert.equal(await store.forgotSecrets(instance, 1), false);
+        await set('e');
+        const counts = (await history(store, instance, 5)).map((told) => (told === '' ? 0 : told.split(' ').length));
+        assert.deepEqual(counts, [0, LIMITS.oldSecretsPerOwner - 3 * LIMITS.secretsPerOwner, 256, 256, 256, 256]);
+        assert.deepEqual([await store.forgotSecrets(instance, 1), await store.forgotSecrets(instance, 2)], [true, false]);
+        assert.equal(await store.forgotSecrets({ kind: 'bundle', name: 'vm' }, 1), false);
+      },
+    );
+  });
+
+  describe(`${name}: what the ledger keeps`, () => {
+    const MINUTE = 60_000;
+    const fetched = async (store: Store, vm: string, change: Partial<NewDelivery> = {}) => {
+      const machine = await found(store, vm);
+      await store.recordDeliveries([delivery(machine, { instanceVersion: machine.version, ...change })], DEFAULT_POLICY);
+      const [newest] = await store.listDeliveries(vm, { after: null, limit: 1 });
+      return newest?.id ?? 0;
+    };
+    const ids = async (store: Store, vm: string) => (await store.listDeliveries(vm, ALL)).map(({ id }) => id).reverse();
+
+    contract('findDelivery finds one of that instance, and nothing else', async (store) => {
+      await Promise.all([registered(store, 'vm'), registered(store, 'other')]);
+      const id = await fetched(store, 'vm');
+      assert.deepEqual(await store.findDelivery('vm', id), (await store.listDeliveries('vm', ALL))[0]);
+      assert.equal(await store.findDelivery('other', id), null);
+      assert.equal(await store.findDelivery('vm', id + 1), null);
+      await store.retireInstance('vm', { expect: undefined, at: START });
+      assert.equal((await store.findDelivery('vm', id))?.id, id);
+    });
+
+    contract('pruneByAge drops the oldest first, a batch at a time, and changes nothing of the instance', async (store) => {
+      await registered(store, 'vm');
+      const made: number[] = [];
+      for (const at of [3, 1, 2, 4, 5])
+        made.push(await fetched(store, 'vm', { at: START + at * 10 * MINUTE, address: `10.0.0.${at}` }));
+      const before = await store.findInstance('vm');
+      const limit = { before: START + 40 * MINUTE, limit: 2 };
+      assert.equal(await store.pruneByAge('delivery', limit), 2);
+      assert.deepEqual(await ids(store, 'vm'), [made[0], made[3], made[4]]);
+      assert.equal(await store.pruneByAge('delivery', limit), 1);
+      assert.equal(await store.pruneByAge('delivery', limit), 0);
+      assert.deepEqual(await ids(store, 'vm'), [made[3], made[4]]);
+      assert.deepEqual(await store.findInstance('vm'), before);
+    });
+
+    contract('pruneByAge drops old reports, and counts them as no drops', async (store) => {
+      const vm = await registered(store, 'vm');
+      const manifest = (id: string): ManifestResult => ({
+        ...{ id, file: 'f', part: 'f', sha256: 'a'.repeat(64), status: 'applied', attempts: 1 },
+        ...{ client: 'kubectl', clientVersion: 'v1', output: '', at: START },
+      });
+      for (const [id, at] of [
+        ['a', 1],
+        ['b', 2],
+        ['c', 3],
+      ] as const)
+        await store.recordReport({
+          instanceId: vm.id,
+          at: START + at,
+          body: { kind: 'manifest', manifest: manifest(id) },
+          key: id,
+          limit: 9,
+        });
+      assert.equal(await store.pruneByAge('report', { before: START + 3, limit: 9 }), 2);
+      assert.deepEqual(
+        (await manifests(store, 'vm')).map(({ manifest }) => manifest.id),
+        ['c'],
+      );
+      assert.equal((await found(store, 'vm')).reportsDropped, 0);
+      assert.equal(await store.pruneByAge('alarm', { before: START, limit: 9 }), 0);
+    });
+
+    contract(
+      'pruneByCount leaves each instance its newest, all that are young, and goes through all instances',
+      async (store) => {
+        const names = Array.from({ length: 25 }, (_, index) => `vm-${String(index).padStart(2, '0')}`);
+        await store.putInstances(
+          names.map((vm) => write(vm)),
+          { at: START },
+        );
+        const made = new Map<string, number[]>();
+        const crowded = ['vm-00', 'vm-07', 'vm-10', 'vm-24'];
+        for (const vm of crowded) {
+          const own: number[] = [];
+          for (let count = 0; count < 5; count++)
+            own.push(await fetched(store, vm, { at: START + count * 10 * MINUTE, address: `10.0.0.${count}` }));
+          made.set(vm, own);
+        }
+        await store.retireInstance('vm-07', { expect: undefined, at: START });
+        let [rounds, total] = [0, 0];
+        // Of the three that are too many, one is young.
+        for (let after = ''; ; ) {
+          const batch = { after, keep: 2, before: START + 20 * MINUTE, limit: 1 };
+          const { dropped, next }: { dropped: number; next: string | null } = await store.pruneByCount(batch);
+          assert.ok(dropped <= 1);
+          total += dropped;
+          rounds += 1;
+          if (next === null) break;
+          after = next;
+        }
+        assert.equal(total, 8);
+        assert.ok(rounds < 20, `${rounds} rounds`);
+        for (const vm of crowded) assert.deepEqual(await ids(store, vm), made.get(vm)?.slice(2), vm);
+        assert.equal((await found(store, 'vm-00')).deliveryCount, 5);
+        const once = { after: '', keep: 2, before: START + 60 * MINUTE, limit: 100 };
+        assert.deepEqual(await store.pruneByCount(once), { dropped: 2, next: 'vm-09' });
+      },
+    );
+
+    const old = { after: 0, now: START + 1000 * MINUTE, slack: MINUTE, limit: 100 };
+    /** Sets, replaces; `fetch` comes in between or at whatever other time. */
+    const replace = async (store: Store, owner: SecretOwner, value: string, at: number) => {
+      if (owner.kind === 'instance')
+        return store.putInstances([{ ...write(owner.name), secrets: sealed({ one: value }) }], { at });
+      return store.putBundleSecrets(owner.name, sealed({ one: value }), { base: await secretsVersion(store, owner.name), at });
+    };
+    const kept = async (store: Store) =>
+      (await store.listSecrets({ after: null, limit: 99 })).filter(({ key }) => key.old !== null).length;
+
+    for (const [what, fetchAt, holdsSecrets, needed] of [
+      ['was rendered while it was in force', 20, true, true],
+      ['was rendered a moment before it was set, by another clock', 9.5, true, true],
+      ['was rendered long before', 5, true, false],
+      ['was rendered after it was replaced', 40, true, false],
+      ['holds no secrets', 20, false, false],
+    ] as const)
+      contract(`a bundle's old value ${needed ? 'stays' : 'goes'} when the delivery there is ${what}`, async (store) => {
+        await put(store, 'web');
+        await registered(store, 'vm');
+        const owner = { kind: 'bundle', name: 'web' } as const;
+        await replace(store, owner, 'a', START + 10 * MINUTE);
+        await replace(store, owner, 'b', START + 30 * MINUTE);
+        const id = await fetched(store, 'vm', { at: START + fetchAt * MINUTE, holdsSecrets });
+        assert.deepEqual(await store.pruneOldSecrets(old), { dropped: needed ? 0 : 1, next: null });
+        assert.equal(await kept(store), needed ? 1 : 0);
+        await store.pruneByAge('delivery', { before: START + 1000 * MINUTE, limit: 9 });
+        assert.equal(await store.findDelivery('vm', id), null);
+        await store.pruneOldSecrets(old);
+        assert.equal(await kept(store), 0);
+      });
+
+    contract("an instance's old value stays for as long as a delivery of its versions is there", async (store) => {
+      const owner = { kind: 'instance', name: 'vm' } as const;
+      await registered(store, 'other');
+      for (const value of ['a', 'b', 'c']) {
+        await replace(store, owner, value, START);
+        // The second one is delivered, and the other machine's deliveries need none of them.
+        if (value === 'b') await fetched(store, 'vm', { holdsSecrets: true, at: START + MINUTE });
+        await fetched(store, 'other', { holdsSecrets: true });
+      }
+      await replace(store, owner, 'd', START);
+      assert.deepEqual(await store.pruneOldSecrets(old), { dropped: 2, next: null });
+      const [secrets = []] = await store.findSecretsAt([{ ...owner, version: 2 }]);
+      assert.deepEqual(
+        secrets.map(({ sealed }) => `${Buffer.from(sealed)}`),
+        ['b'],
+      );
+    });
+
+    contract('what was replaced a moment ago stays, since a fetch may be under way; batches go through all', async (store) => {
+      const owner = { kind: 'instance', name: 'vm' } as const;
+      for (const value of ['a', 'b', 'c', 'd']) await replace(store, owner, value, START);
+      assert.equal((await store.pruneOldSecrets({ ...old, now: START + MINUTE })).dropped, 0);
+      const first = await store.pruneOldSecrets({ ...old, limit: 2 });
+      assert.equal(first.dropped, 2);
+      const second = await store.pruneOldSecrets({ ...old, limit: 2, after: first.next ?? 0 });
+      assert.deepEqual([second.dropped, second.next, await kept(store)], [1, null, 0]);
+    });
+
+    contract('two that prune at once do no harm', async (store) => {
+      await registered(store, 'vm');
+      for (let count = 0; count < 40; count++) await fetched(store, 'vm', { at: START + count });
+      const all = await Promise.all(
+        Array.from({ length: 12 }, () => store.pruneByAge('delivery', { before: START + 30, limit: 5 })),
+      );
+      assert.equal(
+        all.reduce((sum, count) => sum + count, 0),
+        30,
+      );
+      assert.equal((await ids(store, 'vm')).length, 10);
     });
   });
 

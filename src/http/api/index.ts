@@ -4,6 +4,7 @@ import type { BundleService } from '../../service/bundles.ts';
 import type { DeliveryService } from '../../service/deliveries.ts';
 import type { InstanceService } from '../../service/instances.ts';
 import type { Actor, Authenticate } from '../../service/keys.ts';
+import type { ReplayService } from '../../service/replay.ts';
 import type { ReportService } from '../../service/reports.ts';
 import type { SecretService } from '../../service/secrets.ts';
 import type { TimelineService } from '../../service/timeline.ts';
@@ -19,6 +20,7 @@ import { instanceRoutes } from './instances.ts';
 import { type Lint, lintRoutes, lintSchemas } from './lint.ts';
 import { logRoutes, logSchemas } from './logs.ts';
 import { partRoutes, partSchemas } from './parts.ts';
+import { replayRoutes, replaySchemas } from './replay.ts';
 import { revisionRoutes, revisionSchemas } from './revisions.ts';
 import { secretRoutes, secretSchemas } from './secrets.ts';
 import { timelineRoutes, timelineSchemas } from './timeline.ts';
@@ -42,6 +44,7 @@ export interface ApiServices {
   secrets: SecretService;
   windows: WindowService;
   lint: Lint;
+  replay: ReplayService;
 }
 
 /**
@@ -62,6 +65,7 @@ export const apiSchemas = [
   ...timelineSchemas,
   ...logSchemas,
   ...windowSchemas,
+  ...replaySchemas,
 ];
 
 /** The operators' scope: every call needs a token, every body arrives as bytes, every error is problem+json. */
@@ -101,4 +105,5 @@ export const apiScope: FastifyPluginAsync<ApiServices> = async (app: FastifyInst
   await app.register(timelineRoutes, { timeline: services.timeline });
   await app.register(logRoutes, { reports: services.reports });
   await app.register(windowRoutes, { windows: services.windows, instances });
+  await app.register(replayRoutes, { replay: services.replay, instances });
 };
