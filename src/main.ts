@@ -18,6 +18,7 @@ import { createGate } from './service/gate.ts';
 import { createInstanceService } from './service/instances.ts';
 import { type Authenticate, createAuthenticator, createKeyRing, type KeyRing } from './service/keys.ts';
 import { lint } from './service/lint.ts';
+import { createReportService } from './service/reports.ts';
 import { createSecretService, resealSecrets } from './service/secrets.ts';
 import { createSlices } from './service/slices.ts';
 import { createTimelineService } from './service/timeline.ts';
@@ -139,6 +140,7 @@ export function buildServices(foundation: Foundation) {
     lint: async (uploads: readonly PartUpload[]) => lint(uploads, await foundation.schemas()),
     deliveries,
     timeline: createTimelineService(foundation),
+    reports: createReportService(foundation),
     ready: () => foundation.store.ping(),
   };
 }

@@ -1,4 +1,4 @@
-import type { ManifestStatus } from './report.ts';
+import type { ManifestStatus, ReportBody } from './report.ts';
 
 /** How far a machine's boot is. */
 export const STATES = ['registered', 'delivered', 'booting', 'ready', 'failed', 'silent'] as const;
@@ -133,6 +133,22 @@ export function noteEvent(facts: BootFacts, event: BootEvent, at: number): BootF
   return settled(noted, at);
 }
 
+/** Any report. */
+export function noteReport(facts: BootFacts, body: ReportBody, at: number): BootFacts {
+  switch (body.kind) {
+    case 'event':
+      return noteEvent(facts, body.event, at);
+    case 'phoneHome':
+      return notePhoneHome(facts, at);
+    case 'manifest':
+      return noteManifest(facts, body.manifest, at);
+    case 'log': {
+      const errors = body.log.name === 'result.json' ? readResult(body.log.text) : null;
+      return errors === null ? { ...facts, lastWordAt: at } : noteResult(facts, errors, at);
+    }
+  }
+}
+
 /** cloud-init's result.json: written once the final stage is over, with the errors of all. It comes even where events were lost. */
 export function noteResult(facts: BootFacts, errors: readonly string[], at: number): BootFacts {
   const told = errors.slice(0, FAILURES_KEPT).map(readError);
@@ -182,6 +198,16 @@ function withoutFailure({ failures, errors }: BootFacts, name: string, clock: nu
     failures: failures.filter((failure) => !healed.includes(failure)),
     errors: errors.filter(({ what }) => !isOf(what, name)),
   };
+}
+
+/** The errors of result.json (cmd/main.py, status_wrapper); null for what is none. */
+function readResult(text: string): string[] | null {
+  try {
+    const { v1 } = JSON.parse(text) as { v1?: { errors?: unknown } };
+    return Array.isArray(v1?.errors) ? v1.errors.filter((error) => typeof error === 'string') : null;
+  } catch {
+    return null;
+  }
 }
 
 /** `('scripts-user', RuntimeError('Runparts: 1 failures (runcmd) in 2 attempted commands'))`: a pair as Python prints it. */

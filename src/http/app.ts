@@ -4,6 +4,7 @@ import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest, 
 import { notFound } from '../domain/errors.ts';
 import { type ApiServices, apiSchemas, apiScope } from './api/index.ts';
 import { bootScope } from './boot/index.ts';
+import type { OnReport } from './boot/reports.ts';
 import { formatJson, sendBootLine, sendProblem } from './errors.ts';
 import { documentApi } from './openapi.ts';
 import { opsScope } from './ops.ts';
@@ -11,6 +12,8 @@ import { opsScope } from './ops.ts';
 export interface AppDeps extends ApiServices {
   /** Resolves when the service can do its work. */
   ready: () => Promise<void>;
+  /** Told of every report and what became of it. */
+  onReport?: OnReport;
   /** Which scopes this listener has: everything, or (with a boot listener) only the machines' or only the operators'. */
   scopes: 'all' | 'machines' | 'operators';
   /** pino's level, and where it writes to (standard output by default). */
@@ -57,7 +60,7 @@ export async function buildApp(deps: AppDeps): Promise<FastifyInstance> {
 
   if (deps.scopes !== 'machines') await documentApi(app);
   await app.register(opsScope, { ready: deps.ready, scopes: deps.scopes });
-  if (deps.scopes !== 'operators') await app.register(bootScope, { deliveries: deps.deliveries, timeline: deps.timeline });
+  if (deps.scopes !== 'operators') await app.register(bootScope, deps);
   if (deps.scopes !== 'machines') await app.register(apiScope, { ...deps, prefix: '/api/v1' });
   return app;
 }

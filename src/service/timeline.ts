@@ -1,11 +1,9 @@
 import type { Delivery } from '../domain/delivery.ts';
 import { notFound } from '../domain/errors.ts';
 import type { Instance } from '../domain/instance.ts';
-import { LIMITS } from '../domain/limits.ts';
 import { checkName } from '../domain/names.ts';
 import type { ManifestResult } from '../domain/report.ts';
 import type { Store } from '../domain/store.ts';
-import type { KeyRing } from './keys.ts';
 
 /** What happened to a machine, told by us or by itself. `at`: epoch milliseconds by our clock. */
 export type TimelineEvent = { at: number } & (
@@ -26,15 +24,9 @@ export interface Timeline {
 export interface TimelineService {
   /** @throws not_found `unknown_instance` */
   get(instance: string, limit: number): Promise<Timeline>;
-  /**
-   * Keeps what a machine's applier says of a manifest. Sent twice, it is kept once. @returns the instance's name
-   * @throws not_found `unknown_capability`
-   */
-  report(capability: string, manifest: ManifestResult): Promise<string>;
 }
 
-export function createTimelineService(deps: { store: Store; keys: KeyRing; clock: () => number }): TimelineService {
-  const { store, keys, clock } = deps;
+export function createTimelineService({ store }: { store: Store }): TimelineService {
   return {
     async get(name, limit) {
       checkName('instance', name);
@@ -54,20 +46,6 @@ export function createTimelineService(deps: { store: Store; keys: KeyRing; clock
         events: events.sort((a, b) => a.at - b.at).slice(-limit),
         reportsDropped: instance.reportsDropped,
       };
-    },
-
-    async report(capability, manifest) {
-      const claim = keys.verify('report', capability);
-      const instance = claim && (await store.findInstanceById(claim.instanceId));
-      if (!instance || instance.generations.report !== claim.generation)
-        throw notFound('unknown_capability', 'no such machine');
-      await store.recordReport({
-        instanceId: instance.id,
-        at: clock(),
-        manifest,
-        limit: LIMITS.reportsPerInstance,
-      });
-      return instance.name;
     },
   };
 }

@@ -4,6 +4,7 @@ import { BootbundleError } from '../../src/domain/errors.ts';
 import type { InstanceSpec } from '../../src/domain/instance.ts';
 import type { ManifestResult } from '../../src/domain/report.ts';
 import { createKeyRing } from '../../src/service/keys.ts';
+import { createReportService } from '../../src/service/reports.ts';
 import { createTimelineService } from '../../src/service/timeline.ts';
 import { openStore } from '../../src/store/open.ts';
 
@@ -37,7 +38,8 @@ async function bench(t: TestContext) {
   const store = await openStore({ file: ':memory:' });
   t.after(() => store.close());
   let now = 0;
-  const timeline = createTimelineService({ store, keys, clock: () => now });
+  const timeline = createTimelineService({ store });
+  const reports = createReportService({ store, keys, clock: () => now });
   const put = (at: number, labels: Record<string, string> = {}) =>
     store.putInstances([{ name: 'vm', spec: { ...SPEC, labels }, freshId: ID, expect: undefined }], { at });
   const fetch = (at: number) =>
@@ -62,7 +64,7 @@ async function bench(t: TestContext) {
     now = at;
     const instance = await store.findInstance('vm');
     assert.ok(instance);
-    return timeline.report(keys.capability('report', instance), result(id));
+    return reports.report(keys.capability('report', instance), { kind: 'manifest', manifest: result(id) });
   };
   const events = async (limit = 100) => (await timeline.get('vm', limit)).events.map(({ at, kind }) => `${at} ${kind}`);
   return { store, timeline, put, fetch, report, events };
@@ -106,20 +108,6 @@ test('retired it ends so, without a change that was none; revived it is a change
   assert.ok(!(await events()).some((event) => event.endsWith('retired')));
   await store.retireInstance('vm', { expect: undefined, at: 5 });
   assert.deepEqual(await events(), ['1 registered', '2 fetched', '5 retired'], 'when it was changed is known no more');
-});
-
-test('a report tells whose it is; a capability for something else, or of an older generation, opens nothing', async (t) => {
-  const { store, timeline, put, report } = await bench(t);
-  await put(1);
-  assert.equal(await report(2, 'a'), 'vm');
-  const [instance] = await store.listInstances({ after: null, limit: 1 }, {});
-  assert.ok(instance);
-  const old = keys.capability('report', instance);
-  await store.retireInstance('vm', { expect: undefined, at: 3 });
-  await assert.rejects(timeline.report(old, result('b')), is('not_found', 'unknown_capability'));
-  await put(4);
-  for (const capability of [old, keys.capability('include', instance), '', 'x'])
-    await assert.rejects(timeline.report(capability, result('b')), is('not_found', 'unknown_capability'));
 });
 
 test('of a name that never was there is no timeline', async (t) => {

@@ -4,6 +4,7 @@ import type { BundleService } from '../../service/bundles.ts';
 import type { DeliveryService } from '../../service/deliveries.ts';
 import type { InstanceService } from '../../service/instances.ts';
 import type { Actor, Authenticate } from '../../service/keys.ts';
+import type { ReportService } from '../../service/reports.ts';
 import type { SecretService } from '../../service/secrets.ts';
 import type { TimelineService } from '../../service/timeline.ts';
 import { tokenOf } from '../auth.ts';
@@ -15,6 +16,7 @@ import { explanationSchemas, instanceDocumentRoutes } from './instance-documents
 import { instanceSchemas } from './instance-views.ts';
 import { instanceRoutes } from './instances.ts';
 import { type Lint, lintRoutes, lintSchemas } from './lint.ts';
+import { logRoutes, logSchemas } from './logs.ts';
 import { partRoutes, partSchemas } from './parts.ts';
 import { revisionRoutes, revisionSchemas } from './revisions.ts';
 import { secretRoutes, secretSchemas } from './secrets.ts';
@@ -34,6 +36,7 @@ export interface ApiServices {
   instances: InstanceService;
   deliveries: DeliveryService;
   timeline: TimelineService;
+  reports: ReportService;
   secrets: SecretService;
   lint: Lint;
 }
@@ -54,6 +57,7 @@ export const apiSchemas = [
   ...lintSchemas,
   ...deliverySchemas,
   ...timelineSchemas,
+  ...logSchemas,
 ];
 
 /** The operators' scope: every call needs a token, every body arrives as bytes, every error is problem+json. */
@@ -91,4 +95,5 @@ export const apiScope: FastifyPluginAsync<ApiServices> = async (app: FastifyInst
   await app.register(lintRoutes, { lint });
   await app.register(deliveryRoutes, { deliveries: services.deliveries });
   await app.register(timelineRoutes, { timeline: services.timeline });
+  await app.register(logRoutes, { reports: services.reports });
 };

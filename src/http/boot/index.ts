@@ -4,10 +4,10 @@ import type { FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify';
 import { notFound } from '../../domain/errors.ts';
 import type { DeliveryService } from '../../service/deliveries.ts';
 import type { Document } from '../../service/documents.ts';
-import type { TimelineService } from '../../service/timeline.ts';
+import type { ReportService } from '../../service/reports.ts';
 import { sendBootLine } from '../errors.ts';
 import { machineSchema } from '../schemas.ts';
-import { reportRoutes } from './reports.ts';
+import { type OnReport, reportRoutes } from './reports.ts';
 
 declare module 'fastify' {
   interface FastifyRequest {
@@ -33,11 +33,12 @@ const UNLISTED = { hide: true, querystring: { type: 'object' } };
 
 export interface BootServices {
   deliveries: DeliveryService;
-  timeline: TimelineService;
+  reports: ReportService;
+  onReport?: OnReport;
 }
 
 /** The machines' scope: no token, plain text, and statuses chosen by what cloud-init does with them (README.md). */
-export const bootScope: FastifyPluginAsync<BootServices> = async (app, { deliveries, timeline }) => {
+export const bootScope: FastifyPluginAsync<BootServices> = async (app, { deliveries, reports, onReport }) => {
   app.decorateRequest('instanceName', null);
   app.setErrorHandler(sendBootLine);
 
@@ -87,7 +88,7 @@ export const bootScope: FastifyPluginAsync<BootServices> = async (app, { deliver
       async (request, reply) => plain(reply).send(await deliveries.seed(request.params.capability, document)),
     );
 
-  await app.register(reportRoutes, { timeline });
+  await app.register(reportRoutes, { reports, ...(onReport && { onReport }) });
 
   // Whatever else begins like this is nobody's: the machines' answer, not the operators' page about it.
   for (const prefix of ['/i', '/s', '/r'])
