@@ -90,8 +90,8 @@ const FAILURES_KEPT = 10;
 const MANIFESTS_KEPT = 300;
 const TOLD_CHARACTERS = 200;
 
-/** Modules that run once per instance, and in every final stage are run or said to be passed over. */
-const ONCE = /\/config-(?:scripts[-_]user|phone[-_]home)$/;
+/** The module that runs the scripts, once per instance: every final stage runs it or says that it is passed over. */
+const ONCE = /\/config-scripts[-_]user$/;
 const PASSED_OVER = / previously ran$/;
 
 /**
@@ -251,10 +251,12 @@ export function stateOf(facts: BootFacts): StateReport {
 
 function failureOf({ failures, errors, manifests }: BootFacts): string | null {
   // The most specific name says most: modules-final/config-scripts-user, not modules-final.
-  const [worst] = [...failures].sort((a, b) => b.what.split('/').length - a.what.split('/').length);
+  const modules = failures.filter(({ what }) => what.includes('/'));
+  const worst = modules[0] ?? failures[0];
   const error = worst ? errors.find(({ what }) => isOf(what, worst.what)) : errors[0];
   const told = error ? `: ${error.description}` : '';
-  if (worst) return `cloud-init reported that ${worst.what} failed${told}`;
+  const more = modules.length > 1 ? ` (and ${modules.length - 1} more)` : '';
+  if (worst) return `cloud-init reported that ${worst.what} failed${more}${told}`;
   if (error) return `cloud-init reported an error${error.what === '' ? '' : ` of ${error.what}`}${told}`;
   const [part] = Object.entries(manifests).find(([, status]) => status === 'failed') ?? [];
   return part === undefined ? null : `the manifest ${part} failed for good`;
