@@ -38,13 +38,18 @@ export const LIMITS = {
   /** A list's page. */
   pageDefault: 100,
   pageMax: 1000,
-  /** What one instance may have reported, and how big one report may be. */
+  /** What one instance may have reported: events and manifests together, phone-homes, and ends of each log. */
   reportsPerInstance: 2000,
-  reportBytes: 64 * 1024,
+  phoneHomesPerInstance: 10,
+  tailsPerLog: 3,
+  /** How big one report may be: an event, anything else. */
   eventBytes: 16 * 1024,
-  logBytes: 64 * 1024,
+  reportBytes: 64 * 1024,
   /** Of one instance's deliveries so many stay in the ledger, the newest (and all of the last hour). */
   deliveriesPerInstance: 10_000,
+  /** How many reports a machine may send at once, and how many a second from then on; a first boot sends about 70. */
+  reportBurst: 300,
+  reportsPerSecond: 10,
   /** Nova's user_data: 65,535 characters of base64 hold this many bytes (CLOUD-INIT: nova/conf and api schema). */
   novaUserDataBytes: 49_149,
 } as const;

@@ -6,7 +6,7 @@ import type { Delivery, DeliveryOutcome, NewDelivery, Recorded } from './deliver
 import type { Instance, InstanceSpec, Purpose } from './instance.ts';
 import type { Reference } from './names.ts';
 import type { PolicyDefaults } from './policy.ts';
-import type { Report, ReportBody, ReportOutcome } from './report.ts';
+import type { LogName, NewReport, Report, ReportOutcome } from './report.ts';
 import type { NewSecret, SealedSecret, SecretOwner } from './secret.ts';
 
 /** A page of a list: at most `limit` items whose key comes after `after` (null: from the start). */
@@ -317,19 +317,15 @@ export interface Store {
   // ---- reports
 
   /**
-   * Keeps what a machine told us, once (of one kind and `key`), up to `limit` of its kind per instance: past it the oldest are dropped and the
-   * drops counted. What is known of the boot takes it in.
-   * @throws not_found `unknown_instance`
+   * Keeps what a machine told us, once, up to its limit: past it the oldest are dropped and the drops counted. In the same transaction it is noted in
+   * what is known of the machine's boot; a repeated one changes nothing.
+   * @throws not_found `unknown_instance` (or retired), `unknown_capability` when the generation is not the one in force
    */
-  recordReport(report: {
-    instanceId: string;
-    at: number;
-    body: ReportBody;
-    key: string;
-    limit: number;
-  }): Promise<ReportOutcome>;
+  recordReport(report: NewReport): Promise<ReportOutcome>;
   /** Newest first: `after` is the id of the last one seen. `instance` is a name. */
-  listReports(instance: string, page: Page<number>, kind?: ReportBody['kind']): Promise<Report[]>;
+  listReports(instance: string, page: Page<number>): Promise<Report[]>;
+  /** The ends of logs that are kept, or of one log: newest first. `instance` is a name. */
+  listLogs(instance: string, name: LogName | null): Promise<(Report & { kind: 'log' })[]>;
 
   // ---- the database itself
 

@@ -4,6 +4,7 @@ import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest, 
 import { notFound } from '../domain/errors.ts';
 import { type ApiServices, apiSchemas, apiScope } from './api/index.ts';
 import { bootScope } from './boot/index.ts';
+import type { OnReport } from './boot/reports.ts';
 import { settleAddress } from './client-address.ts';
 import { formatJson, sendBootLine, sendProblem } from './errors.ts';
 import { documentApi } from './openapi.ts';
@@ -12,10 +13,10 @@ import { opsScope } from './ops.ts';
 export interface AppDeps extends ApiServices {
   /** Resolves when the service can do its work. */
   ready: () => Promise<void>;
+  /** Told of every report and what became of it. */
+  onReport?: OnReport;
   /** Which scopes this listener has: everything, or (with a boot listener) only the machines' or only the operators'. */
   scopes: 'all' | 'machines' | 'operators';
-  /** Told of each report that was refused, by kind. */
-  onReport?: (kind: string, outcome: string) => void;
   /** The proxies whose X-Forwarded-For is believed, as networks; none: nobody's is. */
   trustedProxies?: readonly string[];
   /** pino's level, and where it writes to (standard output by default). */
@@ -65,8 +66,7 @@ export async function buildApp(deps: AppDeps): Promise<FastifyInstance> {
 
   if (deps.scopes !== 'machines') await documentApi(app);
   await app.register(opsScope, { ready: deps.ready, scopes: deps.scopes });
-  if (deps.scopes !== 'operators')
-    await app.register(bootScope, { deliveries: deps.deliveries, reports: deps.reports, onReport: deps.onReport });
+  if (deps.scopes !== 'operators') await app.register(bootScope, deps);
   if (deps.scopes !== 'machines') await app.register(apiScope, { ...deps, prefix: '/api/v1' });
   return app;
 }

@@ -81,14 +81,3 @@ export function statesMergeRule(cloudConfig: string): boolean {
     return false;
   }
 }
-
-/** Whether a cloud-config has this key at its top level; true too where it cannot be read and the word is in it. */
-export function statesKey(cloudConfig: string, key: string): boolean {
-  if (!cloudConfig.includes(key)) return false;
-  try {
-    const [config] = readYaml(cloudConfig);
-    return isMapping(config) && Object.hasOwn(config, key);
-  } catch {
-    return true;
-  }
-}

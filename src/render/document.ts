@@ -3,17 +3,14 @@ import { sha256 } from '../domain/bundle.ts';
 import type { Finding } from '../domain/finding.ts';
 import type { JsonObject } from '../domain/json.ts';
 import { type EncodedBody, type Entity, encodeBody, formatMultipart } from './mime.ts';
-import { LOG_SENDER, logSender, TRACK_RULE, trackingConfig } from './track.ts';
+import { REPORTER, reporter, TRACK_RULE, trackingConfig } from './track.ts';
 
 /** What cloud-init will do with a part, as far as the order of the document depends on it. */
 export type PartRole =
   /** A part handler; `handles` are the types it takes, null when its source does not say. */
   | { kind: 'handler'; handles: readonly string[] | null }
-  /**
-   * Takes part in the merge of cloud-configs. `statesRule`: by itself, so that its place in the order matters. `phonesHome`: it has (or may have) a
-   * `phone_home` of its own.
-   */
-  | { kind: 'config'; statesRule: boolean; phonesHome: boolean }
+  /** Takes part in the merge of cloud-configs. `statesRule`: by itself, so that its place in the order matters. */
+  | { kind: 'config'; statesRule: boolean }
   /** An `#include`; the URLs it names. */
   | { kind: 'include'; urls: readonly string[] }
   | { kind: 'other' };
@@ -38,8 +35,6 @@ export interface Target {
   reportUrl: string;
   /** Whether it is to report how its boot goes. */
   track: boolean;
-  /** What a seed hands over beside the document: cloud-init merges a `phone_home` in it with ours. */
-  vendorData: string | null;
 }
 
 export interface RenderedDocument {
@@ -88,17 +83,15 @@ export function renderDocument(
   const others = parts.filter((part) => part.role.kind !== 'handler');
   const sequence = [...handlers, ...(handled.includes(CONFIG_TYPE) ? [configPart(target)] : []), ...orderConfigs(others)];
   const { track, reportUrl } = target;
-  const phoneHome = track && !phonesHome(parts, target);
-  const config = () =>
-    ownPart('bootbundle-track.yaml', 'text/cloud-config', trackingConfig(reportUrl, { phoneHome }), TRACK_RULE);
+  const config = () => ownPart('bootbundle-track.yaml', 'text/cloud-config', trackingConfig(reportUrl), TRACK_RULE);
   const sent = number(track ? [...sequence, config()] : sequence);
   // Its name is its own, and it comes last, so that tracking changes no other part's number.
-  if (track) sent.push(ownPart(LOG_SENDER, 'text/x-shellscript', logSender(reportUrl)));
+  if (track) sent.push(ownPart(REPORTER, 'text/x-shellscript', reporter(reportUrl)));
   return {
     bytes: formatMultipart(sent.map(({ filename, type, merge, body }): Entity => ({ filename, type, merge, body }))),
     parts: sent.map(({ filename, type, origin }) => ({ filename, type, origin })),
     findings: [...findUnhandled(sequence, handlers, rules.takenTypes), ...findSelfIncludes(sequence, rules.includeRoots)],
-    expects: { events: track, phoneHome, manifests: reportedParts(sent, handlers) },
+    expects: { events: track, phoneHome: track, manifests: reportedParts(sent, handlers) },
   };
 }
 
@@ -106,15 +99,6 @@ export function renderDocument(
 function number(sequence: readonly CompiledPart[]): CompiledPart[] {
   const width = Math.max(2, String(sequence.length).length);
   return sequence.map((part, index) => ({ ...part, filename: `${String(index + 1).padStart(width, '0')}-${part.filename}` }));
-}
-
-/**
- * Whether somebody else's `phone_home` is (or, where an include brings who knows what, may be) there: cloud-init would mix ours into it, so that
- * theirs wins whole only if ours is not there at all.
- */
-function phonesHome(parts: readonly CompiledPart[], { vendorData }: Target): boolean {
-  const may = ({ role }: CompiledPart) => role.kind === 'include' || (role.kind === 'config' && role.phonesHome);
-  return parts.some(may) || (vendorData ?? '').includes('phone_home');
 }
 
 /** The parts whose results are reported: those that go to a handler which is told where to (cloud-init keeps the later of two for a type). */

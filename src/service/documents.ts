@@ -12,7 +12,7 @@ import type { SecretOwner } from '../domain/secret.ts';
 import type { Meaning, Sight, Store } from '../domain/store.ts';
 import { inspectKubeVars } from '../inspect/kube-vars.ts';
 import { type ConfigSource, findLostValues } from '../inspect/lost-values.ts';
-import { statesKey, statesMergeRule } from '../inspect/merge.ts';
+import { statesMergeRule } from '../inspect/merge.ts';
 import { inspectRendering, isJudgedBySchema } from '../inspect/part.ts';
 import { handlerTypes } from '../inspect/part-handler.ts';
 import type { Schemas } from '../inspect/schema.ts';
@@ -51,10 +51,7 @@ export interface Document {
 export type Preview = Pick<Document, 'bytes' | 'digest' | 'parts' | 'revisions'>;
 
 /** What of an instance its document depends on. */
-export type DocumentOwner = Pick<
-  Instance,
-  'id' | 'name' | 'generations' | 'bundles' | 'vars' | 'labels' | 'vendorData' | 'track'
->;
+export type DocumentOwner = Pick<Instance, 'id' | 'name' | 'generations' | 'bundles' | 'vars' | 'labels' | 'track'>;
 
 /** A part whose bytes come to be for each machine. */
 export interface TemplatePart {
@@ -593,18 +590,18 @@ async function roleOf({ type }: Pick<Part, 'type'>, body: Uint8Array): Promise<P
     case 'text/part-handler':
       return { kind: 'handler', handles: await handlerTypes(text()) };
     case 'text/cloud-config':
-      return { kind: 'config', statesRule: statesMergeRule(text()), phonesHome: statesKey(text(), 'phone_home') };
+      return { kind: 'config', statesRule: statesMergeRule(text()) };
     case 'text/cloud-config-archive':
     case 'text/cloud-config-jsonp':
       // An archive's own parts and a JSON patch mean something only after what was given before them.
-      return { kind: 'config', statesRule: true, phonesHome: /phone_home|#include/i.test(text()) };
+      return { kind: 'config', statesRule: true };
     case 'text/jinja2': {
       // cloud-init renders it and hands the rest to the handler of the type its next line names (handlers/jinja_template.py).
       const rest = text()
         .trimStart()
         .replace(/^[^\n]*\n/, '');
       return matchPrefix(rest) === 'text/cloud-config'
-        ? { kind: 'config', statesRule: statesMergeRule(rest), phonesHome: rest.includes('phone_home') }
+        ? { kind: 'config', statesRule: statesMergeRule(rest) }
         : { kind: 'other' };
     }
     case 'text/x-include-url':

@@ -1,89 +1,111 @@
-import { createHash } from 'node:crypto';
+import { LRUCache } from 'lru-cache';
+import type { BootEvent } from '../domain/boot.ts';
 import { sha256 } from '../domain/bundle.ts';
-import { notFound } from '../domain/errors.ts';
+import { BootbundleError, notFound } from '../domain/errors.ts';
 import { LIMITS } from '../domain/limits.ts';
 import { checkName } from '../domain/names.ts';
-import type { LogTail, PhoneHome, Report, ReportBody } from '../domain/report.ts';
+import {
+  LOG_NAMES,
+  type LogName,
+  type Report,
+  type ReportBody,
+  type ReportOutcome,
+  withoutCapabilities,
+} from '../domain/report.ts';
 import type { Store } from '../domain/store.ts';
 import type { KeyRing } from './keys.ts';
 
-/** The logs a machine may send. */
-export const LOG_NAMES = ['cloud-init-output.log', 'result.json', 'cloud-init.log'] as const;
-export type LogName = (typeof LOG_NAMES)[number];
-
-/** So many of each kind are kept per instance, the newest. */
-const KEPT: Record<ReportBody['kind'], number> = {
-  event: LIMITS.reportsPerInstance,
-  manifest: LIMITS.reportsPerInstance,
-  phoneHome: 10,
-  log: 12,
-};
-
-/** A log as it arrived. */
-export type StoredLog = Extract<Report, { kind: 'log' }>;
+/** The end of a log, as it is kept. */
+export type KeptLog = Report & { kind: 'log' };
 
 export interface ReportService {
   /**
-   * The machine a report capability stands for. Asked before a body is made sense of.
-   * @returns its name and id
-   * @throws not_found `unknown_capability`
+   * Keeps what a machine says, and notes it in what is known of its boot. Sent twice, it is kept once.
+   * @throws not_found `unknown_capability`; unavailable `too_many_reports` when it says more than LIMITS.reportsPerSecond
    */
-  open(capability: string): Promise<{ name: string; id: string }>;
-  /** Keeps what a machine says; sent twice, it is kept once. @throws not_found `unknown_instance` */
-  accept(instanceId: string, body: ReportBody): Promise<void>;
-  /** The logs that are kept, newest first. @throws not_found `unknown_instance` */
-  logs(instance: string): Promise<StoredLog[]>;
-  /** The newest log of a name. @throws not_found `unknown_instance`, `unknown_log` */
-  log(instance: string, name: string): Promise<StoredLog>;
+  report(capability: string, body: ReportBody): Promise<{ instance: string; outcome: ReportOutcome }>;
+  /** The ends of its logs, newest first. @throws not_found `unknown_instance` */
+  logs(instance: string): Promise<KeptLog[]>;
+  /** The newest end of a log, or the one of that id. @throws not_found `unknown_instance`, `unknown_log` */
+  log(instance: string, name: string, id: number | null): Promise<KeptLog>;
 }
 
-export function createReportService(deps: {
-  store: Store;
-  keys: KeyRing;
-  clock: () => number;
-  /** Told of each report by kind, and what became of it. */
-  onReport?: (kind: string, outcome: string) => void;
-}): ReportService {
-  const { store, keys, clock, onReport = () => undefined } = deps;
+/** So many machines' rates are remembered. */
+const REMEMBERED = 10_000;
 
-  async function logs(name: string): Promise<StoredLog[]> {
-    checkName('instance', name);
-    if (!(await store.findInstance(name))) throw notFound('unknown_instance', 'there is no such instance');
-    const found = await store.listReports(name, { after: null, limit: KEPT.log }, 'log');
-    return found as StoredLog[];
+export function createReportService(deps: { store: Store; keys: KeyRing; clock: () => number }): ReportService {
+  const { store, keys, clock } = deps;
+  const rates = new LRUCache<string, { left: number; at: number }>({ max: REMEMBERED });
+
+  /** A bucket of LIMITS.reportBurst that fills at LIMITS.reportsPerSecond. */
+  function withinRate(instanceId: string, at: number): boolean {
+    const rate = rates.get(instanceId) ?? { left: LIMITS.reportBurst, at };
+    const filled = rate.left + (Math.max(0, at - rate.at) / 1000) * LIMITS.reportsPerSecond;
+    const left = Math.min(LIMITS.reportBurst, filled);
+    rates.set(instanceId, { left: left < 1 ? left : left - 1, at });
+    return left >= 1;
+  }
+
+  async function kept(instance: string, name: LogName | null): Promise<KeptLog[]> {
+    checkName('instance', instance);
+    if (!(await store.findInstance(instance))) throw notFound('unknown_instance', 'there is no such instance');
+    return store.listLogs(instance, name);
   }
 
   return {
-    async open(capability) {
+    async report(capability, said) {
       const claim = keys.verify('report', capability);
       const instance = claim && (await store.findInstanceById(claim.instanceId));
       if (!instance || instance.generations.report !== claim.generation)
         throw notFound('unknown_capability', 'no such machine');
-      return instance;
+      const at = clock();
+      if (!withinRate(instance.id, at))
+        throw new BootbundleError('unavailable', 'too_many_reports', 'more reports than a machine may send: ask again');
+      const body = veiled(said);
+      const { generation } = claim;
+      const outcome = await store.recordReport({
+        instanceId: instance.id,
+        generation,
+        at,
+        body,
+        key: keyOf(body),
+        limit: limitOf(body),
+      });
+      return { instance: instance.name, outcome };
     },
 
-    async accept(instanceId, body) {
-      const outcome = await store.recordReport({ instanceId, at: clock(), body, key: keyOf(body), limit: KEPT[body.kind] });
-      onReport(body.kind, outcome);
-    },
+    logs: (instance) => kept(instance, null),
 
-    logs,
-
-    async log(instance, name) {
-      const found = (await logs(instance)).find(({ log }) => log.name === name);
-      if (!found) throw notFound('unknown_log', 'the machine has sent no such log: GET …/logs lists them');
-      return found;
+    async log(instance, name, id) {
+      const known = LOG_NAMES.find((each) => each === name);
+      const logs = await kept(instance, known ?? null);
+      const log = known && logs.find((each) => id === null || each.id === id);
+      if (!log) throw notFound('unknown_log', `${instance} has sent no such log`);
+      return log;
     },
   };
 }
 
-/** What is the same when the same is sent again. */
+/** cloud-init's descriptions and logs quote the URLs of its seed and its reports. */
+function veiled(body: ReportBody): ReportBody {
+  switch (body.kind) {
+    case 'event': {
+      const description = withoutCapabilities(body.event.description);
+      return { ...body, event: { ...body.event, description } };
+    }
+    case 'log':
+      return { ...body, log: { ...body.log, text: withoutCapabilities(body.log.text) } };
+    default:
+      return body;
+  }
+}
+
 function keyOf(body: ReportBody): string {
   switch (body.kind) {
+    case 'event':
+      return eventKey(body.event);
     case 'manifest':
       return body.manifest.id;
-    case 'event':
-      return sha256(JSON.stringify([body.event.name, body.event.type, body.event.at]));
     case 'phoneHome':
       return sha256(JSON.stringify(body.phoneHome));
     case 'log':
@@ -91,35 +113,17 @@ function keyOf(body: ReportBody): string {
   }
 }
 
-const KEY_KINDS = ['rsa', 'ecdsa', 'ed25519', 'dsa'] as const;
-
-/** What a phone-home form says (config/cc_phone_home.py). Keys end in a line break there. */
-export function readPhoneHome(form: URLSearchParams): PhoneHome {
-  const field = (name: string) => (form.get(name) ?? '').trim().slice(0, 300);
-  return {
-    instanceId: field('instance_id'),
-    hostname: field('hostname'),
-    fqdn: field('fqdn'),
-    hostKeys: KEY_KINDS.flatMap((kind) => {
-      const key = (form.get(`pub_key_${kind}`) ?? '').trim().slice(0, 8192);
-      // cloud-init posts N/A for a key that is not there.
-      return key === '' || key === 'N/A' ? [] : [{ kind, key, fingerprint: fingerprintOf(key) }];
-    }),
-  };
+function eventKey({ name, type, at }: BootEvent): string {
+  return sha256(JSON.stringify([name, type, at]));
 }
 
-/** `SHA256:…` of an OpenSSH public key line, as `ssh-keygen -l` prints it; null where it is none. */
-function fingerprintOf(line: string): string | null {
-  const [, kind = '', base64 = ''] = /^((?:ssh|ecdsa|sk)-[A-Za-z0-9@.-]+) ([A-Za-z0-9+/]+={0,2})(?: |$)/.exec(line) ?? [];
-  const blob = Buffer.from(base64, 'base64');
-  // The blob begins with the length and name of its kind (RFC 4253, 6.6).
-  if (kind === '' || blob.length < 4 + kind.length || blob.toString('latin1', 4, 4 + blob.readUInt32BE(0)) !== kind)
-    return null;
-  return `SHA256:${createHash('sha256').update(blob).digest('base64').replace(/=+$/, '')}`;
-}
-
-/** A log's end as text; what is not UTF-8 is marked as such. */
-export function readLog(name: LogName, bytes: Uint8Array, truncated: boolean): LogTail {
-  const text = new TextDecoder('utf-8').decode(bytes);
-  return { name, text: text.replaceAll('\0', '\uFFFD'), truncated };
+function limitOf({ kind }: ReportBody): number {
+  switch (kind) {
+    case 'phoneHome':
+      return LIMITS.phoneHomesPerInstance;
+    case 'log':
+      return LIMITS.tailsPerLog;
+    default:
+      return LIMITS.reportsPerInstance;
+  }
 }

@@ -18,7 +18,7 @@ describe('a rendered document in the real cloud-init', { skip: skipWithout(cloud
 
   const consume = (parts: CompiledPart[], { track = false } = {}) => {
     const rules = { takenTypes: new Set(['text/cloud-config', 'text/part-handler']), includeRoots: [] };
-    const target = { name: 'node', id: '0123456789abcdef', vars: {}, reportUrl: REPORT_URL, track, vendorData: null };
+    const target = { name: 'node', id: '0123456789abcdef', vars: {}, reportUrl: REPORT_URL, track };
     return driver.consume(renderDocument(parts, target, rules).bytes);
   };
   const part = (
@@ -133,7 +133,7 @@ describe('a rendered document in the real cloud-init', { skip: skipWithout(cloud
     await fc.assert(
       fc.asyncProperty(fc.array(config, { minLength: 1, maxLength: 5 }), async (configs) => {
         const parts = configs.map((value, index) =>
-          part(`${index}.cfg`, 'text/cloud-config', render(value), { kind: 'config', statesRule: false, phonesHome: false }),
+          part(`${index}.cfg`, 'text/cloud-config', render(value), { kind: 'config', statesRule: false }),
         );
         const seen = await consume(parts);
         assert.deepEqual(seen.warnings, []);
@@ -154,7 +154,7 @@ describe('a rendered document in the real cloud-init', { skip: skipWithout(cloud
             `${index}.cfg`,
             'text/cloud-config',
             render(value),
-            { kind: 'config', statesRule: false, phonesHome: false },
+            { kind: 'config', statesRule: false },
             index === one % configs.length ? GIVEN_RULE : null,
           ),
         );

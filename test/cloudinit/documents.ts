@@ -489,9 +489,7 @@ const rendered = fc
       .filter(([, each]) => each.body.length > 0)
       .map(([filename, { type, body }, merge]) => {
         const role =
-          type === 'text/cloud-config'
-            ? ({ kind: 'config', statesRule: false, phonesHome: false } as const)
-            : ({ kind: 'other' } as const);
+          type === 'text/cloud-config' ? ({ kind: 'config', statesRule: false } as const) : ({ kind: 'other' } as const);
         return compilePart(
           { filename, type: /^[a-z]+\//.test(type) ? type : 'text/plain', merge, role, origin: filename },
           body,
@@ -503,7 +501,6 @@ const rendered = fc
       vars: {},
       reportUrl: 'http://192.0.2.10/r/x',
       track: compiled.length % 2 === 0,
-      vendorData: null,
     };
     return { bytes: renderDocument(compiled, target, { takenTypes: new Set(), includeRoots: [] }).bytes };
   });

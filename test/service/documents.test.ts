@@ -24,7 +24,6 @@ const MACHINE = {
   generations: { include: 0, seed: 0, report: 0 },
   vars: {},
   labels: {},
-  vendorData: null,
   track: false,
 };
 const HANDLER = (types: string) =>

@@ -72,8 +72,7 @@ async function bench(t: TestContext) {
     now = at;
     const instance = await store.findInstance('vm');
     assert.ok(instance);
-    const { id: instanceId } = await reports.open(keys.capability('report', instance));
-    await reports.accept(instanceId, { kind: 'manifest', manifest: result(id) });
+    return reports.report(keys.capability('report', instance), { kind: 'manifest', manifest: result(id) });
   };
   const events = async (limit = 100) => (await timeline.get('vm', limit)).events.map(({ at, kind }) => `${at} ${kind}`);
   return { store, timeline, reports, put, fetch, report, events };
@@ -117,20 +116,6 @@ test('retired it ends so, without a change that was none; revived it is a change
   assert.ok(!(await events()).some((event) => event.endsWith('retired')));
   await store.retireInstance('vm', { expect: undefined, at: 5 });
   assert.deepEqual(await events(), ['1 registered', '2 fetched', '5 retired'], 'when it was changed is known no more');
-});
-
-test('a report tells whose it is; a capability for something else, or of an older generation, opens nothing', async (t) => {
-  const { store, reports, put } = await bench(t);
-  await put(1);
-  const [instance] = await store.listInstances({ after: null, limit: 1 }, {});
-  assert.ok(instance);
-  const old = keys.capability('report', instance);
-  assert.equal((await reports.open(old)).name, 'vm');
-  await store.retireInstance('vm', { expect: undefined, at: 3 });
-  await assert.rejects(reports.open(old), is('not_found', 'unknown_capability'));
-  await put(4);
-  for (const capability of [old, keys.capability('include', instance), '', 'x'])
-    await assert.rejects(reports.open(capability), is('not_found', 'unknown_capability'));
 });
 
 test('of a name that never was there is no timeline', async (t) => {

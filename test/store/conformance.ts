@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, type TestContext, test } from 'node:test';
 import { sql } from 'kysely';
 import { type Migration, migrations } from '../../migrations/index.ts';
+import type { BootEvent } from '../../src/domain/boot.ts';
 import { NO_BOOT } from '../../src/domain/boot.ts';
 import { type Part, type RevisionContent, revisionDigest, sha256 } from '../../src/domain/bundle.ts';
 import { type NewDelivery, REPEAT_WINDOW_MS } from '../../src/domain/delivery.ts';
@@ -10,7 +11,7 @@ import { cloudInitInstanceId, type Instance, type InstanceSpec } from '../../src
 import { LIMITS } from '../../src/domain/limits.ts';
 import { parseReference } from '../../src/domain/names.ts';
 import { DEFAULT_POLICY } from '../../src/domain/policy.ts';
-import type { ManifestResult } from '../../src/domain/report.ts';
+import type { LogName, ManifestResult, NewReport, ReportBody } from '../../src/domain/report.ts';
 import type { NewSecret, SealedSecret, SecretOwner } from '../../src/domain/secret.ts';
 import {
   type InstanceWrite,
@@ -1415,13 +1416,23 @@ export function conformance(name: string, makeStore: MakeStore) {
       output: 'a\0ü✓\ud800\n',
       at: START + 5,
     });
-    const report = (instance: Instance, id: string, limit = 10) => ({
+    const report = (instance: Instance, id: string, limit = 10): NewReport => ({
       instanceId: instance.id,
+      generation: 0,
       at: START,
-      body: { kind: 'manifest' as const, manifest: manifest(id) },
+      body: { kind: 'manifest', manifest: manifest(id) },
       key: id,
       limit,
     });
+    const event = (name: string, result: string | null = 'SUCCESS'): BootEvent => {
+      return { name, type: 'finish', description: '', result, at: START };
+    };
+    const said = (instance: Instance, body: ReportBody, key: string, change: Partial<NewReport> = {}): NewReport => {
+      return { ...report(instance, key), body, ...change };
+    };
+    const log = (text: string, name: LogName = 'cloud-init-output.log'): ReportBody => {
+      return { kind: 'log', log: { name, text, truncated: false } };
+    };
 
     contract('recordReport keeps a report whole, and one that is sent twice once', async (store) => {
       const [vm, other] = [await registered(store, 'vm'), await registered(store, 'other')];
@@ -1454,9 +1465,68 @@ export function conformance(name: string, makeStore: MakeStore) {
       assert.deepEqual([await dropped('vm'), await dropped('other')], [2, 0]);
     });
 
-    contract('recordReport refuses an id nobody has', async (store) => {
+    contract('recordReport refuses an id nobody has, a retired one, and a capability of another generation', async (store) => {
       const vm = await registered(store, 'vm');
       await refused(store.recordReport(report({ ...vm, id: 'f'.repeat(16) }, 'a')), 'not_found', 'unknown_instance');
+      await refused(store.recordReport({ ...report(vm, 'a'), generation: 1 }), 'not_found', 'unknown_capability');
+      await store.retireInstance('vm', { expect: undefined, at: START });
+      await refused(store.recordReport(report(vm, 'a')), 'not_found', 'unknown_instance');
+      assert.deepEqual(await store.listReports('vm', ALL), []);
+    });
+
+    contract('every kind comes back as it was kept', async (store) => {
+      const vm = await registered(store, 'vm');
+      const key = { kind: 'rsa', key: 'ssh-rsa AAAA\0\ud800', fingerprint: null };
+      const bodies: ReportBody[] = [
+        { kind: 'event', event: event('modules-final') },
+        { kind: 'phoneHome', phoneHome: { instanceId: 'i', hostname: 'h', fqdn: 'f', hostKeys: [key] } },
+        log('a\0ü✓\n'),
+        { kind: 'manifest', manifest: manifest('a') },
+      ];
+      for (const body of bodies) assert.equal(await store.recordReport(said(vm, body, 'key')), 'stored');
+      assert.deepEqual(
+        (await store.listReports('vm', ALL)).map(({ id: _, ...rest }) => rest).reverse(),
+        bodies.map((body) => ({ ...body, instance: 'vm', at: START })),
+      );
+    });
+
+    contract('each kind, and each log, has its own limit; events and manifests have one together', async (store) => {
+      const vm = await registered(store, 'vm');
+      const keep = (body: ReportBody, key: string) => store.recordReport(said(vm, body, key, { limit: 2 }));
+      const home = { instanceId: 'i', hostname: '', fqdn: '', hostKeys: [] };
+      for (const n of [1, 2, 3]) {
+        await keep({ kind: 'phoneHome', phoneHome: home }, `${n}`);
+        await keep({ kind: 'event', event: event(`${n}`) }, `${n}`);
+        await keep({ kind: 'manifest', manifest: manifest(`${n}`) }, `${n}`);
+        await keep(log(`output ${n}`), `${n}`);
+        await keep(log(`result ${n}`, 'result.json'), `${n}`);
+      }
+      const kinds = (await store.listReports('vm', ALL)).map(({ kind }) => kind);
+      assert.deepEqual(
+        ['event', 'manifest', 'phoneHome', 'log'].map((kind) => kinds.filter((each) => each === kind).length),
+        [1, 1, 2, 4],
+      );
+      const texts = async (name: LogName | null) => (await store.listLogs('vm', name)).map(({ log }) => log.text);
+      assert.deepEqual(await texts('result.json'), ['result 3', 'result 2']);
+      assert.deepEqual(await texts(null), ['result 3', 'output 3', 'result 2', 'output 2']);
+      assert.deepEqual(await texts('cloud-init.log'), []);
+      assert.equal((await store.findInstance('vm'))?.reportsDropped, 4 + 1 + 1 + 1);
+    });
+
+    contract('what is said is noted in what is known of the boot, once; the next boot may say the same', async (store) => {
+      const vm = await registered(store, 'vm');
+      const home: ReportBody = { kind: 'phoneHome', phoneHome: { instanceId: 'i', hostname: '', fqdn: '', hostKeys: [] } };
+      const boot = async () => (await found(store, 'vm')).boot;
+      assert.equal(await store.recordReport(said(vm, home, 'k', { at: START + 1 })), 'stored');
+      assert.equal(await store.recordReport(said(vm, home, 'k', { at: START + 2 })), 'repeated');
+      assert.deepEqual([(await boot()).phoneHomeAt, (await boot()).lastWordAt], [START + 1, START + 1]);
+      await store.recordReport(said(vm, { kind: 'event', event: event('modules-final', 'FAIL') }, 'e', { at: START + 3 }));
+      assert.deepEqual([(await boot()).finalAt, (await boot()).failures.length], [START + 3, 1]);
+      await store.recordReport(said(vm, { kind: 'manifest', manifest: manifest('a') }, 'm', { at: START + 4 }));
+      assert.deepEqual((await boot()).manifests, { '03-db.yaml': 'failed' });
+      const result = log('{"v1": {"errors": ["x"]}}', 'result.json');
+      await store.recordReport(said(vm, result, 'r', { at: START + 5 }));
+      assert.deepEqual([(await boot()).errors.length, (await boot()).lastWordAt], [1, START + 5]);
     });
 
     contract('listReports goes from the newest, page by page', async (store) => {

@@ -6,7 +6,7 @@ import type { Answer, DeliveryService, Fetcher } from '../../service/deliveries.
 import type { ReportService } from '../../service/reports.ts';
 import { sendBootLine } from '../errors.ts';
 import { machineSchema } from '../schemas.ts';
-import { reportRoutes } from './reports.ts';
+import { type OnReport, reportRoutes } from './reports.ts';
 
 declare module 'fastify' {
   interface FastifyRequest {
@@ -38,8 +38,7 @@ const UNLISTED = { hide: true, querystring: { type: 'object' } };
 export interface BootServices {
   deliveries: DeliveryService;
   reports: ReportService;
-  /** Told of each report that was refused. */
-  onReport?: ((kind: string, outcome: string) => void) | undefined;
+  onReport?: OnReport;
 }
 
 /** The machines' scope: no token, plain text, and statuses chosen by what cloud-init does with them (README.md). */
@@ -96,7 +95,7 @@ export const bootScope: FastifyPluginAsync<BootServices> = async (app, { deliver
         plain(reply).send(await deliveries.seed(request.params.capability, document, fetcherOf(request))),
     );
 
-  await app.register(reportRoutes, { reports, onReport });
+  await app.register(reportRoutes, { reports, ...(onReport && { onReport }) });
 
   // Whatever else begins like this is nobody's: the machines' answer, not the operators' page about it.
   for (const prefix of ['/i', '/s', '/r'])

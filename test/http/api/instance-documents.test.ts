@@ -94,7 +94,6 @@ test('an explanation says what cloud-init will make of it, to a program and to a
   const keys = [
     { key: 'packages', origins: ['web@2/c.cfg'] },
     { key: 'reporting', origins: ['bootbundle'] },
-    { key: 'phone_home', origins: ['bootbundle'] },
   ];
   assert.deepEqual([config.keys, failure], [keys, null]);
   assert.deepEqual(answer.json().warnings, []);
