@@ -22,11 +22,14 @@ export const boots: Migration = {
       add('instance', `open_until ${integer}`),
       add('instance', `boot text not null default '{}'`),
       add('instance', `state ${key} not null default 'registered'`),
-      // From when the dead-man's time counts; null: no word is waited for, as for boots before this version.
+      // From when the dead-man's time counts; null: no word is waited for, as after fetches before this version.
       add('instance', `waiting_since ${integer}`),
       add('instance', `silent_at ${integer}`),
       `update instance set state = 'delivered' where first_delivery_at is not null`,
+      'update instance set waiting_since = created_at where first_delivery_at is null and retired_at is null',
       'create index instance_by_state on instance (state, waiting_since)',
+      // What the dead-man's timer looks at every few seconds: those whose silence was told are not in it.
+      'create index instance_watched on instance (state, waiting_since) where silent_at is null and retired_at is null',
 
       add('delivery', `holds_secrets ${integer} not null default 0`),
       // Why a fetch was refused, or served what the policy has for late ones.
@@ -34,6 +37,7 @@ export const boots: Migration = {
       // What else a replay needs, as JSON; null for rows older than that.
       add('delivery', 'inputs text'),
       'create index delivery_by_at on delivery (at)',
+      'create index delivery_by_address_at on delivery (address, at)',
 
       // A burst of the same is one row: `count` of them, from `at` to `last_at`.
       `create table alarm (
@@ -49,6 +53,7 @@ export const boots: Migration = {
       'create index alarm_by_instance on alarm (instance, id)',
 
       'create index report_by_kind on report (instance, kind, id)',
+      'create index report_by_key on report (kind, key)',
 
       // The owner's version at which the value was set: a bundle's secrets version, an instance's version.
       add('secret', `version ${integer} not null default 0`),

@@ -1,5 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { isIP } from 'node:net';
+import type { Deadlines } from './domain/boot.ts';
+import { parseDuration } from './domain/duration.ts';
 
 /** Everything that can be set, read once. */
 export interface Config {
@@ -18,6 +20,8 @@ export interface Config {
   readonly keys: readonly Uint8Array[] | null;
   /** A schema file or folder that judges cloud-configs, whatever else is found; null: the newest that is found. */
   readonly cloudInitSchema: string | null;
+  /** How long a machine may say nothing before it is silent. */
+  readonly deadlines: Deadlines;
   readonly logLevel: string;
 }
 
@@ -48,6 +52,16 @@ export const SETTINGS = [
     help: 'root keys NEW,OLD of at least 32 characters each; unset with SQLite: made at the first start',
   },
   { name: 'CLOUD_INIT_SCHEMA', help: "cloud-init's schema, a file or folder; unset: the newest that is found" },
+  {
+    name: 'BOOT_DEADLINE',
+    default: '30m',
+    help: 'a machine that fetched and says nothing for so long is silent: 90s, 30m, 2h, 1d or never',
+  },
+  {
+    name: 'FETCH_DEADLINE',
+    default: '24h',
+    help: 'a machine that does not fetch for so long after its registration is silent; or never',
+  },
   { name: 'LOG_LEVEL', default: 'info', help: 'fatal, error, warn, info, debug, trace or silent' },
 ] as const satisfies readonly Setting[];
 
@@ -106,6 +120,10 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>, fl
     adminToken,
     keys: keys === null ? null : readKeys(keys),
     cloudInitSchema: value('CLOUD_INIT_SCHEMA'),
+    deadlines: {
+      boot: readDeadline('BOOT_DEADLINE', value('BOOT_DEADLINE') ?? ''),
+      fetch: readDeadline('FETCH_DEADLINE', value('FETCH_DEADLINE') ?? ''),
+    },
     logLevel,
   });
 }
@@ -138,6 +156,14 @@ function isHost(text: string): boolean {
 
 function readPort(text: string): number | null {
   return /^[0-9]{1,5}$/.test(text) && Number(text) <= 65_535 ? Number(text) : null;
+}
+
+/** Milliseconds, or null for ever. */
+function readDeadline(name: SettingName, text: string): number | null {
+  if (text === 'never') return null;
+  return (
+    parseDuration(text) ?? fail(new ConfigError(`BOOTBUNDLE_${name}: must be a duration such as 90s, 30m, 2h, 1d, or never`))
+  );
 }
 
 function readHostPort(text: string): { host: string; port: number } | undefined {

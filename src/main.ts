@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import type { FastifyInstance } from 'fastify';
 import { type Config, ConfigError } from './config.ts';
 import { type DataDir, openDataDir } from './data-dir.ts';
+import type { Deadlines } from './domain/boot.ts';
 import type { Store } from './domain/store.ts';
 import type { PartUpload } from './domain/upload.ts';
 import { buildApp } from './http/app.ts';
@@ -17,10 +18,14 @@ import { createDocumentService } from './service/documents.ts';
 import { createGate } from './service/gate.ts';
 import { createInstanceService } from './service/instances.ts';
 import { type Authenticate, createAuthenticator, createKeyRing, type KeyRing } from './service/keys.ts';
+import { createLedgerService } from './service/ledger.ts';
 import { lint } from './service/lint.ts';
+import { createLookupService } from './service/lookup.ts';
 import { createSecretService, resealSecrets } from './service/secrets.ts';
 import { createSlices } from './service/slices.ts';
 import { createTimelineService } from './service/timeline.ts';
+import { createWaitService } from './service/wait.ts';
+import { createWatch } from './service/watch.ts';
 import { openStore } from './store/open.ts';
 
 /** A running service. */
@@ -43,7 +48,15 @@ export async function start(config: Config): Promise<Running> {
   const dataDir = openDataDir(config.dataDir);
   const { store, keys } = await open(config, dataDir);
   const apps: FastifyInstance[] = [];
+  const watch = createWatch({
+    store,
+    deadlines: config.deadlines,
+    clock: Date.now,
+    onSilent: (instance, { reason }) => apps[0]?.log.warn({ instance, reason }, 'silent'),
+    onTrouble: (error, what) => apps[0]?.log.error({ err: error }, what),
+  });
   const close = async () => {
+    await watch.stop();
     await Promise.all(apps.map((app) => app.close()));
     await store.close();
   };
@@ -51,6 +64,7 @@ export async function start(config: Config): Promise<Running> {
     const admin = config.adminToken === null ? dataDir.adminToken() : { token: config.adminToken, made: false };
     await ensureBuiltIns(store, Date.now);
     const urls = await listen(config, store, keys, createAuthenticator(admin.token), apps);
+    watch.start();
     return {
       ...urls,
       adminTokenFile: admin.made ? join(dataDir.path, 'admin-token') : null,
@@ -98,7 +112,9 @@ export async function describeApi(): Promise<object> {
     throw error;
   };
   const schemas = async () => null;
-  const deps = buildServices({ store, keys, publicUrl: 'http://localhost:8080', schemas, clock: Date.now, freshId, onTrouble });
+  const deadlines: Deadlines = { fetch: null, boot: null };
+  const publicUrl = 'http://localhost:8080';
+  const deps = buildServices({ store, keys, publicUrl, schemas, deadlines, clock: Date.now, freshId, onTrouble });
   const app = await buildApp({ ...deps, authenticate: () => null, log: { level: 'silent' }, scopes: 'all' });
   try {
     await app.ready();
@@ -115,6 +131,8 @@ export interface Foundation {
   keys: KeyRing;
   /** What machines see, without a final slash. */
   publicUrl: string;
+  /** How long a machine may say nothing before it is silent. */
+  deadlines: Deadlines;
   /** Epoch milliseconds. */
   clock: () => number;
   /** A new instance id: 16 hex digits nobody can foresee. */
@@ -139,6 +157,9 @@ export function buildServices(foundation: Foundation) {
     lint: async (uploads: readonly PartUpload[]) => lint(uploads, await foundation.schemas()),
     deliveries,
     timeline: createTimelineService(foundation),
+    waiting: createWaitService(foundation),
+    lookup: createLookupService(foundation),
+    ledger: createLedgerService(foundation),
     ready: () => foundation.store.ping(),
   };
 }
@@ -158,7 +179,7 @@ async function listen(
   const onTrouble = (error: unknown, what: string) => apps[0]?.log.error({ err: error }, what);
   const schemas = createSchemaFinder({ dataDir: config.dataDir, file: config.cloudInitSchema, onTrouble });
   const deps = {
-    ...buildServices({ store, keys, publicUrl, schemas, clock: Date.now, freshId, onTrouble }),
+    ...buildServices({ store, keys, publicUrl, schemas, deadlines: config.deadlines, clock: Date.now, freshId, onTrouble }),
     authenticate,
     log: { level: config.logLevel },
   };

@@ -21,7 +21,7 @@ const IMPORTS: Record<string, readonly string[]> = {
   store: ['domain', 'migrations'],
   // Reading an upload's MIME and media types is inspect's, and so is the wire that brings them.
   http: ['domain', 'explain', 'inspect', 'service'],
-  config: [],
+  config: ['domain'],
   'data-dir': ['config'],
   'schema-files': ['domain', 'inspect'],
   main: ['config', 'data-dir', 'domain', 'http', 'inspect', 'schema-files', 'service', 'store'],

@@ -39,6 +39,11 @@ export const LIMITS = {
   /** What one instance may have reported, and how big one report may be. */
   reportsPerInstance: 2000,
   reportBytes: 64 * 1024,
+  /** Operators that follow timelines, and that wait for machines, at one time in one process. */
+  followers: 200,
+  waiters: 1000,
+  /** The longest that one call waits, milliseconds. */
+  waitMs: 60 * 60 * 1000,
   /** Nova's user_data: 65,535 characters of base64 hold this many bytes (CLOUD-INIT: nova/conf and api schema). */
   novaUserDataBytes: 49_149,
 } as const;

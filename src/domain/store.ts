@@ -1,3 +1,6 @@
+import type { Alarm } from './alarm.ts';
+import type { AuditEntry, AuditFilter } from './audit.ts';
+import type { Deadlines, State, StateFacts } from './boot.ts';
 import type { Bundle, Revision, RevisionContent } from './bundle.ts';
 import type { Delivery, DeliveryOutcome, NewDelivery } from './delivery.ts';
 import type { Instance, InstanceSpec } from './instance.ts';
@@ -9,6 +12,8 @@ import type { NewSecret, SealedSecret, SecretOwner } from './secret.ts';
 export interface Page<Key> {
   after: Key | null;
   limit: number;
+  /** Of a list that goes newest first: only what is newer than this one. */
+  newerThan?: Key | undefined;
 }
 
 /** A bundle as a list shows it. */
@@ -47,6 +52,38 @@ export interface InstanceFilter {
   address?: string | undefined;
   /** Tombstones instead of the living. */
   retired?: boolean | undefined;
+  /** In this state at a moment. */
+  state?: { is: State; now: number; deadlines: Deadlines } | undefined;
+  /**
+   * What it fetched last, since it was registered (or reopened), was rendered from other revisions or secrets, or for another version of
+   * the instance, than a document would be now. Nothing is rendered: the bytes may be equal all the same.
+   */
+  stale?: boolean | undefined;
+}
+
+/** What an instance's state depends on, without what it states. */
+export interface InstanceState extends StateFacts {
+  name: string;
+}
+
+/** Which rows of the ledger. */
+export interface LedgerFilter {
+  /** By name. */
+  instance?: string | undefined;
+  /** Any revision of a bundle, or (with a number) one of them, was in it. */
+  bundle?: { name: string; revision: number | null } | undefined;
+  address?: string | undefined;
+  outcome?: DeliveryOutcome | undefined;
+  counted?: boolean | undefined;
+  /** From then on, and before then: epoch milliseconds. */
+  since?: number | undefined;
+  until?: number | undefined;
+}
+
+/** Where a walk through the ledger stands: at the delivery seen last. */
+export interface LedgerCursor {
+  at: number;
+  id: number;
 }
 
 /** What a reference means at one moment. Revisions never change, a bundle's secrets do: their version counts every change. */
@@ -174,8 +211,17 @@ export interface Store {
   findInstance(name: string): Promise<Instance | null>;
   /** By id, for a fetch: living ones only. */
   findInstanceById(id: string): Promise<Instance | null>;
+  /** By id, a retired one too. */
+  findInstanceByIdEvenRetired(id: string): Promise<Instance | null>;
   /** By name. */
   listInstances(page: Page<string>, filter: InstanceFilter): Promise<Instance[]>;
+  /** Only what their states depend on: by name. */
+  listStates(page: Page<string>, filter: Omit<InstanceFilter, 'stale'>): Promise<InstanceState[]>;
+  /**
+   * Notes of at most `limit` living instances that a deadline has passed and it was not noted yet.
+   * @returns their names: each silence is told to one caller only, also when several ask at once
+   */
+  sweepSilent(sweep: { now: number; deadlines: Deadlines; limit: number }): Promise<string[]>;
   /**
    * Leaves a tombstone, and drops its secrets; its capabilities open nothing from now on.
    * @throws not_found `unknown_instance`; precondition_failed `etag_mismatch` when `expect` is given and not the version
@@ -212,6 +258,19 @@ export interface Store {
   closeDelivery(id: number, outcome: DeliveryOutcome): Promise<void>;
   /** Newest first: `after` is the id of the last one seen. `instance` is a name. */
   listDeliveries(instance: string, page: Page<number>): Promise<Delivery[]>;
+  /**
+   * Across instances, newest first. One call looks at so many rows only that it takes a moment, so a page may be short, even empty.
+   * @returns where to go on; null at the ledger's end
+   */
+  scanDeliveries(
+    filter: LedgerFilter,
+    page: { after: LedgerCursor | null; limit: number },
+  ): Promise<{ deliveries: Delivery[]; next: LedgerCursor | null }>;
+
+  // ---- alarms
+
+  /** Newest first: `after` is the id of the last one seen. `instance` is a name. */
+  listAlarms(instance: string, page: Page<number>): Promise<Alarm[]>;
 
   // ---- reports
 
@@ -222,6 +281,13 @@ export interface Store {
   recordReport(report: { instanceId: string; at: number; manifest: ManifestResult; limit: number }): Promise<ReportOutcome>;
   /** Newest first: `after` is the id of the last one seen. `instance` is a name. */
   listReports(instance: string, page: Page<number>): Promise<Report[]>;
+  /** Which instance phoned home last under this instance-id of cloud-init's: its name. */
+  findPhoneHome(instanceId: string): Promise<string | null>;
+
+  // ---- audit
+
+  /** Newest first: `after` is the id of the last one seen. */
+  listAudit(filter: AuditFilter, page: Page<number>): Promise<AuditEntry[]>;
 
   // ---- the database itself
 

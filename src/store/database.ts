@@ -179,6 +179,13 @@ export function indexable(text: string): string {
   return fits ? text : HASHED + sha256(JSON.stringify(text));
 }
 
+const ADDRESS_CHARACTERS = 255;
+
+/** An address as the ledger keeps it, and looks for it. */
+export function addressText(address: string): string {
+  return plain(address.slice(0, ADDRESS_CHARACTERS));
+}
+
 /** Both engines bound the parameters of a statement (SQLite: 32,766), so long lists go in pieces. */
 export function* chunks<T>(list: readonly T[], size: number): Generator<T[]> {
   for (let start = 0; start < list.length; start += size) yield list.slice(start, start + size);

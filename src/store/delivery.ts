@@ -1,12 +1,11 @@
-import { sql } from 'kysely';
+import { type Selectable, sql } from 'kysely';
 import { type Delivery, type DeliveryOutcome, type NewDelivery, REPEAT_WINDOW_MS } from '../domain/delivery.ts';
 import { notFound } from '../domain/errors.ts';
 import type { Store } from '../domain/store.ts';
-import { chunks, type Database, plain, type Schema } from './database.ts';
+import { addressText, chunks, type Database, plain, type Schema } from './database.ts';
 
 type DeliveryStore = Pick<Store, 'recordDeliveries' | 'closeDelivery' | 'listDeliveries'>;
 
-const ADDRESS_CHARACTERS = 255;
 const ROWS_PER_STATEMENT = 1000;
 
 /** The ledger. */
@@ -83,42 +82,41 @@ export function deliveryStore(database: Database): DeliveryStore {
         await db.updateTable('delivery').set({ outcome }).where('id', '=', id).execute();
       }),
 
-    listDeliveries: (instance, { after, limit }) =>
+    listDeliveries: (instance, { after, limit, newerThan }) =>
       database.read(async (db) => {
         const rows = await db
           .selectFrom('delivery')
           .selectAll()
           .where('instance', '=', instance)
           .$if(after !== null, (query) => query.where('id', '<', after ?? 0))
+          .$if(newerThan !== undefined, (query) => query.where('id', '>', newerThan ?? 0))
           .orderBy('id', 'desc')
           .limit(limit)
           .execute();
-        return rows.map(
-          (row): Delivery => ({
-            id: row.id,
-            instance: row.instance,
-            at: row.at,
-            purpose: row.purpose as Delivery['purpose'],
-            digest: row.digest,
-            bytes: row.bytes,
-            address: row.address,
-            userAgent: row.user_agent,
-            revisions: JSON.parse(row.revisions) as string[],
-            instanceVersion: row.instance_version,
-            counted: row.counted === 1,
-            outcome: row.outcome as DeliveryOutcome,
-            refusal: row.refusal as Delivery['refusal'],
-            holdsSecrets: row.holds_secrets === 1,
-            inputs: row.inputs === null ? null : (JSON.parse(row.inputs) as Delivery['inputs']),
-          }),
-        );
+        return rows.map(toDelivery);
       }),
   };
 }
 
-/** An address as the ledger keeps it, and looks for it. */
-export function addressText(address: string): string {
-  return plain(address.slice(0, ADDRESS_CHARACTERS));
+/** A row of the ledger. */
+export function toDelivery(row: Selectable<Schema['delivery']>): Delivery {
+  return {
+    id: row.id,
+    instance: row.instance,
+    at: row.at,
+    purpose: row.purpose as Delivery['purpose'],
+    digest: row.digest,
+    bytes: row.bytes,
+    address: row.address,
+    userAgent: row.user_agent,
+    revisions: JSON.parse(row.revisions) as string[],
+    instanceVersion: row.instance_version,
+    counted: row.counted === 1,
+    outcome: row.outcome as DeliveryOutcome,
+    refusal: row.refusal as Delivery['refusal'],
+    holdsSecrets: row.holds_secrets === 1,
+    inputs: row.inputs === null ? null : (JSON.parse(row.inputs) as Delivery['inputs']),
+  };
 }
 
 function toRow(delivery: Omit<NewDelivery, 'instanceId'>): Omit<Schema['delivery'], 'id' | 'instance' | 'counted'> {

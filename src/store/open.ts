@@ -1,12 +1,16 @@
 import { sql } from 'kysely';
 import type { Store } from '../domain/store.ts';
+import { alarmStore } from './alarm.ts';
+import { auditStore } from './audit.ts';
 import { bundleStore } from './bundle.ts';
 import type { Database } from './database.ts';
 import { deliveryStore } from './delivery.ts';
 import { instanceStore } from './instance.ts';
+import { ledgerStore } from './ledger.ts';
 import { migrate } from './migrate.ts';
 import { reportStore } from './report.ts';
 import { secretStore } from './secret.ts';
+import { stateStore } from './state.ts';
 
 /** Where the database is: a `postgres://…` URL, or an SQLite file (`:memory:` for one that is gone when closed). */
 export type StoreLocation = { url: string; file?: undefined } | { file: string; url?: undefined };
@@ -40,7 +44,11 @@ export function createStore(database: Database): Store {
     ...instanceStore(database),
     ...secretStore(database),
     ...deliveryStore(database),
+    ...ledgerStore(database),
+    ...alarmStore(database),
     ...reportStore(database),
+    ...auditStore(database),
+    ...stateStore(database),
 
     claimKey: (checks) =>
       database.write(async (db) => {

@@ -1,9 +1,9 @@
 import { notFound } from '../domain/errors.ts';
-import type { ManifestResult } from '../domain/report.ts';
+import type { Report } from '../domain/report.ts';
 import type { Store } from '../domain/store.ts';
 import { type Database, indexable } from './database.ts';
 
-type ReportStore = Pick<Store, 'recordReport' | 'listReports'>;
+type ReportStore = Pick<Store, 'recordReport' | 'listReports' | 'findPhoneHome'>;
 
 const KIND = 'manifest';
 
@@ -57,23 +57,31 @@ export function reportStore(database: Database): ReportStore {
       });
     },
 
-    listReports: (instance, { after, limit }) =>
+    listReports: (instance, { after, limit, newerThan }) =>
       database.read(async (db) => {
         const rows = await db
           .selectFrom('report')
           .selectAll()
           .where('instance', '=', instance)
           .$if(after !== null, (query) => query.where('id', '<', after ?? 0))
+          .$if(newerThan !== undefined, (query) => query.where('id', '>', newerThan ?? 0))
           .orderBy('id', 'desc')
           .limit(limit)
           .execute();
-        return rows.map(({ id, instance, at, body }) => ({
-          id,
-          instance,
-          at,
-          kind: 'manifest',
-          manifest: JSON.parse(body) as ManifestResult,
-        }));
+        return rows.map(({ id, instance, at, kind, body }) => ({ id, instance, at, kind, [kind]: JSON.parse(body) }) as Report);
+      }),
+
+    findPhoneHome: (instanceId) =>
+      database.read(async (db) => {
+        const row = await db
+          .selectFrom('report')
+          .select('instance')
+          .where('kind', '=', 'phoneHome')
+          .where('key', '=', indexable(instanceId))
+          .orderBy('id', 'desc')
+          .limit(1)
+          .executeTakeFirst();
+        return row?.instance ?? null;
       }),
   };
 }

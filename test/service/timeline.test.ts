@@ -17,6 +17,7 @@ const SPEC: InstanceSpec = {
   policy: {},
   track: false,
 };
+const ONE = { limit: 1, verbose: false };
 const ID = '0123456789abcdef';
 const keys = createKeyRing([Buffer.alloc(32, 1)]);
 const result = (id: string): ManifestResult => ({
@@ -37,7 +38,7 @@ async function bench(t: TestContext) {
   const store = await openStore({ file: ':memory:' });
   t.after(() => store.close());
   let now = 0;
-  const timeline = createTimelineService({ store, keys, clock: () => now });
+  const timeline = createTimelineService({ store, keys, deadlines: { fetch: null, boot: null }, clock: () => now });
   const put = (at: number, labels: Record<string, string> = {}) =>
     store.putInstances([{ name: 'vm', spec: { ...SPEC, labels }, freshId: ID, expect: undefined }], { at });
   const fetch = (at: number) =>
@@ -64,7 +65,8 @@ async function bench(t: TestContext) {
     assert.ok(instance);
     return timeline.report(keys.capability('report', instance), result(id));
   };
-  const events = async (limit = 100) => (await timeline.get('vm', limit)).events.map(({ at, kind }) => `${at} ${kind}`);
+  const events = async (limit = 100) =>
+    (await timeline.get('vm', { limit, verbose: false })).events.map(({ at, kind }) => `${at} ${kind}`);
   return { store, timeline, put, fetch, report, events };
 }
 
@@ -91,7 +93,7 @@ test('the latest of it, when there is more than the limit', async (t) => {
   assert.deepEqual(await events(3), ['40 manifest', '50 fetched', '60 manifest']);
   assert.deepEqual(await events(1), ['60 manifest']);
   assert.equal((await events(7)).length, 7);
-  const [last] = (await timeline.get('vm', 1)).events;
+  const [last] = (await timeline.get('vm', { limit: 1, verbose: false })).events;
   assert.deepEqual(last, { at: 60, kind: 'manifest', manifest: result('60') });
 });
 
@@ -124,6 +126,6 @@ test('a report tells whose it is; a capability for something else, or of an olde
 
 test('of a name that never was there is no timeline', async (t) => {
   const { timeline } = await bench(t);
-  await assert.rejects(timeline.get('vm', 1), is('not_found', 'unknown_instance'));
-  await assert.rejects(timeline.get('a\0', 1), is('malformed', 'bad_name'));
+  await assert.rejects(timeline.get('vm', ONE), is('not_found', 'unknown_instance'));
+  await assert.rejects(timeline.get('a\0', ONE), is('malformed', 'bad_name'));
 });

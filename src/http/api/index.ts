@@ -4,8 +4,11 @@ import type { BundleService } from '../../service/bundles.ts';
 import type { DeliveryService } from '../../service/deliveries.ts';
 import type { InstanceService } from '../../service/instances.ts';
 import type { Actor, Authenticate } from '../../service/keys.ts';
+import type { LedgerService } from '../../service/ledger.ts';
+import type { LookupService } from '../../service/lookup.ts';
 import type { SecretService } from '../../service/secrets.ts';
 import type { TimelineService } from '../../service/timeline.ts';
+import type { WaitService } from '../../service/wait.ts';
 import { tokenOf } from '../auth.ts';
 import { sendProblem } from '../errors.ts';
 import { Finding, Problem } from '../schemas.ts';
@@ -14,12 +17,15 @@ import { deliveryRoutes, deliverySchemas } from './deliveries.ts';
 import { explanationSchemas, instanceDocumentRoutes } from './instance-documents.ts';
 import { instanceSchemas } from './instance-views.ts';
 import { instanceRoutes } from './instances.ts';
+import { ledgerRoutes } from './ledger.ts';
 import { type Lint, lintRoutes, lintSchemas } from './lint.ts';
+import { lookupRoutes } from './lookup.ts';
 import { partRoutes, partSchemas } from './parts.ts';
 import { revisionRoutes, revisionSchemas } from './revisions.ts';
 import { secretRoutes, secretSchemas } from './secrets.ts';
 import { timelineRoutes, timelineSchemas } from './timeline.ts';
 import { varRoutes } from './vars.ts';
+import { waitRoutes } from './wait.ts';
 
 declare module 'fastify' {
   interface FastifyRequest {
@@ -34,6 +40,9 @@ export interface ApiServices {
   instances: InstanceService;
   deliveries: DeliveryService;
   timeline: TimelineService;
+  waiting: WaitService;
+  lookup: LookupService;
+  ledger: LedgerService;
   secrets: SecretService;
   lint: Lint;
 }
@@ -91,4 +100,7 @@ export const apiScope: FastifyPluginAsync<ApiServices> = async (app: FastifyInst
   await app.register(lintRoutes, { lint });
   await app.register(deliveryRoutes, { deliveries: services.deliveries });
   await app.register(timelineRoutes, { timeline: services.timeline });
+  await app.register(waitRoutes, { waiting: services.waiting, timeline: services.timeline });
+  await app.register(ledgerRoutes, { ledger: services.ledger });
+  await app.register(lookupRoutes, { lookup: services.lookup });
 };

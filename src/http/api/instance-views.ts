@@ -1,5 +1,6 @@
 import { Type } from '@fastify/type-provider-typebox';
 import type { FastifyReply } from 'fastify';
+import type { CurrentState } from '../../domain/boot.ts';
 import { cloudInitInstanceId, type Instance } from '../../domain/instance.ts';
 import { LIMITS } from '../../domain/limits.ts';
 import { type InstanceReport, type InstanceWriteReport, instanceEtag, specOf } from '../../service/instances.ts';
@@ -9,6 +10,22 @@ import { viewSecret } from './secrets.ts';
 import { isoTime } from './text.ts';
 
 /** How instances are shown. */
+
+export const StateView = Type.Object(
+  {
+    state: Type.Union([
+      Type.Literal('registered'),
+      Type.Literal('delivered'),
+      Type.Literal('booting'),
+      Type.Literal('ready'),
+      Type.Literal('failed'),
+      Type.Literal('silent'),
+    ]),
+    reason: Type.String({ description: 'One sentence' }),
+    since: Type.Optional(Type.String({ format: 'date-time', description: 'Where it is known' })),
+  },
+  { description: 'How far its boot is; derived from what it fetched and reported' },
+);
 
 const InstanceView = Type.Object(
   {
@@ -28,6 +45,7 @@ const InstanceView = Type.Object(
       version: Type.Integer(),
       createdAt: Time,
       updatedAt: Time,
+      state: StateView,
       stub: Nullable(
         Type.Object({
           url: Type.String({ description: 'A secret of the machine’s' }),
@@ -74,6 +92,7 @@ const InstanceView = Type.Object(
           version: 1,
           createdAt: '2026-11-22T12:00:00.000Z',
           updatedAt: '2026-11-22T12:00:00.000Z',
+          state: { state: 'registered', reason: 'it has not fetched its document yet', since: '2026-11-22T12:00:00.000Z' },
           stub: {
             url: 'http://192.0.2.10:8080/i/X1ELG-Cpo_QAAAAA0zO4kFq0XyVvPq9b2fQpVnkT/user-data',
             text: '#include-once\nhttp://192.0.2.10:8080/i/X1ELG-Cpo_QAAAAA0zO4kFq0XyVvPq9b2fQpVnkT/user-data\n',
@@ -108,6 +127,7 @@ const InstanceItem = Type.Object(
       createdAt: Time,
       updatedAt: Time,
       retiredAt: Nullable(Time),
+      state: StateView,
       deliveries: Type.Object({ count: Type.Integer(), firstAt: Nullable(Time), lastAt: Nullable(Time) }),
     }),
   },
@@ -136,17 +156,23 @@ function viewStatus(instance: Instance) {
   };
 }
 
-export function viewItem(instance: Instance) {
-  const { name, bundles, labels } = instance;
-  return { name, bundles, labels, status: { ...viewStatus(instance), retiredAt: nullableTime(instance.retiredAt) } };
+export function viewState({ state, reason, since }: CurrentState) {
+  return { state, reason, ...(since === null ? {} : { since: isoTime(since) }) };
 }
 
-export function viewReport({ instance, stub, document, secrets, schema, findings }: InstanceReport) {
+export function viewItem(instance: Instance, state: CurrentState) {
+  const { name, bundles, labels } = instance;
+  const status = { ...viewStatus(instance), retiredAt: nullableTime(instance.retiredAt), state: viewState(state) };
+  return { name, bundles, labels, status };
+}
+
+export function viewReport({ instance, state, stub, document, secrets, schema, findings }: InstanceReport) {
   return {
     name: instance.name,
     ...specOf(instance),
     status: {
       ...viewStatus(instance),
+      state: viewState(state),
       stub: stub && { ...stub, size: Buffer.byteLength(stub.text) },
       document: document && { ...document, fitsNova: document.size <= LIMITS.novaUserDataBytes },
       secrets: secrets.map(viewSecret),
