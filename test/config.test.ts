@@ -96,6 +96,8 @@ for (const [env, expected] of GOOD)
 
 const BAD: Record<string, string[]> = {
   HOST: ['a b', 'a/b', 'http://x', '[::1]', '127.0.0.1:80', '-x', 'x-', 'x\n', '::1::', 'é', '*'],
+  BOOT_DEADLINE: ['0', '30', '1w', '1.5h', 'Never', '99999d', '-1m'],
+  FETCH_DEADLINE: [' 1h', '1h '],
   PORT: ['65536', '-1', '1.5', 'x', '8080 ', '0x50', '1e3', '100000', '٣'],
   BOOT_LISTEN: [
     '8081',

@@ -106,7 +106,7 @@ function usage(what: string): ConfigError {
 /** @throws ConfigError when there is none */
 function readToken({ curlrc, dataDir }: Options, env: NodeJS.ProcessEnv): string {
   if (curlrc !== undefined) {
-    const [, token] = /^\s*(?:-H|--?header)?\s*[=:]?\s*"?Authorization:\s*Bearer\s+([^\s"]+)/im.exec(read(curlrc)) ?? [];
+    const [, token] = /^\s*(?:-H|(?:--)?header)?\s*[=:]?\s*"?Authorization:\s*Bearer\s+([^\s"]+)/im.exec(read(curlrc)) ?? [];
     if (token === undefined) throw new ConfigError(`${curlrc}: has no header = "Authorization: Bearer …"`);
     return token;
   }

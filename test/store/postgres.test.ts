@@ -10,6 +10,7 @@ import { createStore, openStore } from '../../src/store/open.ts';
 import { openPostgres } from '../../src/store/postgres.ts';
 import { type PostgresServer, postgresServer } from '../postgres.ts';
 import { conformance, migrationConformance, refused, sealed, write } from './conformance.ts';
+import { stateConformance } from './state-conformance.ts';
 
 const server = await postgresServer();
 if (typeof server === 'string') test('PostgreSQL', { skip: server }, () => {});
@@ -17,6 +18,7 @@ else suite(server);
 
 function suite(server: PostgresServer) {
   conformance('PostgreSQL', async (t) => opened(t, await server.freshDatabase()));
+  stateConformance('PostgreSQL', async (t) => database(t, await server.freshDatabase()));
   migrationConformance('PostgreSQL', async (t) => database(t, await server.freshDatabase()));
 
   describe('PostgreSQL: the server', () => {

@@ -14,10 +14,17 @@ import { migrate } from '../../src/store/migrate.ts';
 import { createStore, openStore } from '../../src/store/open.ts';
 import { openSqlite } from '../../src/store/sqlite.ts';
 import { conformance, migrationConformance, refused, sealed, write } from './conformance.ts';
+import { stateConformance } from './state-conformance.ts';
 
 conformance('SQLite in memory', (t) => opened(t, ':memory:'));
 conformance('SQLite file', async (t) => opened(t, await newFile(t)));
 migrationConformance('SQLite', async (t) => {
+  const database = await openSqlite(await newFile(t));
+  t.after(() => database.close());
+  return database;
+});
+
+stateConformance('SQLite', async (t) => {
   const database = await openSqlite(await newFile(t));
   t.after(() => database.close());
   return database;

@@ -54,7 +54,7 @@ export const ledgerRoutes: FastifyPluginAsyncTypebox<{ ledger: LedgerService }> 
             Type.Object({ items: Type.Array(Type.Ref('Delivery#')), next: Nullable(Type.String()) }),
             'application/x-ndjson',
           ),
-          ...problems(400),
+          ...problems(400, 422),
         },
       },
     },
