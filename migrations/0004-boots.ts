@@ -32,11 +32,17 @@ export const boots: Migration = {
       ),
       add('instance', `boot text not null default '{}'`),
       add('instance', `state ${key} not null default 'registered'`),
-      // From when the dead-man's time counts; null: no word is waited for, as for boots before this version.
+      // From when the dead-man's time counts; null: no word is waited for, as after fetches before this version.
       add('instance', `waiting_since ${integer}`),
       add('instance', `silent_at ${integer}`),
+      // The instance-id the machine says it has: in OpenStack it is Nova's, and not ours to choose.
+      add('instance', `told_instance_id ${key}`),
       `update instance set state = 'delivered' where first_delivery_at is not null`,
+      'update instance set waiting_since = created_at where first_delivery_at is null and retired_at is null',
+      'create index instance_by_told_instance_id on instance (told_instance_id)',
       'create index instance_by_state on instance (state, waiting_since)',
+      // What the dead-man's timer looks at every few seconds: those whose silence was told are not in it.
+      'create index instance_watched on instance (state, waiting_since) where silent_at is null and retired_at is null',
 
       add('delivery', `holds_secrets ${integer} not null default 0`),
       // Why a fetch was refused, or served what the policy has for late ones.
@@ -47,6 +53,7 @@ export const boots: Migration = {
       // Whether an old secret may still be needed.
       'create index delivery_with_secrets on delivery (at) where holds_secrets = 1',
       'create index delivery_with_secrets_by_version on delivery (instance, instance_version) where holds_secrets = 1',
+      'create index delivery_by_address_at on delivery (address, at)',
 
       // A burst of the same is one row: `count` of them, from `at` to `last_at`.
       `create table alarm (

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { isIP } from 'node:net';
 import { readNetwork } from './domain/address.ts';
+import type { Deadlines } from './domain/boot.ts';
 import { formatDuration, parseDuration } from './domain/duration.ts';
 import { type PolicyDefaults, SHORTEST_WINDOW_MS } from './domain/policy.ts';
 
@@ -23,6 +24,8 @@ export interface Config {
   readonly cloudInitSchema: string | null;
   /** How long rows stay in the ledger, milliseconds; null: for ever. */
   readonly ledgerRetention: number | null;
+  /** How long a machine may say nothing before it is silent. */
+  readonly deadlines: Deadlines;
   readonly logLevel: string;
   /** Who may fetch, and until when, where an instance states nothing. */
   readonly policyDefaults: PolicyDefaults;
@@ -61,6 +64,16 @@ export const SETTINGS = [
     name: 'LEDGER_RETENTION',
     default: '400d',
     help: 'how long deliveries, reports and alarms are kept, such as 90d; never: for ever (10,000 deliveries each)',
+  },
+  {
+    name: 'BOOT_DEADLINE',
+    default: '30m',
+    help: 'a machine that fetched and says nothing for so long is silent: 90s, 30m, 2h, 1d or never',
+  },
+  {
+    name: 'FETCH_DEADLINE',
+    default: '24h',
+    help: 'a machine that does not fetch for so long after its registration is silent; or never',
   },
   { name: 'LOG_LEVEL', default: 'info', help: 'fatal, error, warn, info, debug, trace or silent' },
   {
@@ -133,6 +146,10 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>, fl
       retention === 'never'
         ? null
         : (readRetention(retention) ?? fail(bad('LEDGER_RETENTION', 'must be 1h to 3650d, or never'))),
+    deadlines: {
+      boot: readDeadline('BOOT_DEADLINE', value('BOOT_DEADLINE') ?? ''),
+      fetch: readDeadline('FETCH_DEADLINE', value('FETCH_DEADLINE') ?? ''),
+    },
     logLevel,
     policyDefaults: {
       closeAfter: readCloseAfter(value('CLOSE_AFTER') ?? ''),
@@ -171,6 +188,14 @@ function isHost(text: string): boolean {
 
 function readPort(text: string): number | null {
   return /^[0-9]{1,5}$/.test(text) && Number(text) <= 65_535 ? Number(text) : null;
+}
+
+/** Milliseconds, or null for ever. */
+function readDeadline(name: SettingName, text: string): number | null {
+  if (text === 'never') return null;
+  return (
+    parseDuration(text) ?? fail(new ConfigError(`BOOTBUNDLE_${name}: must be a duration such as 90s, 30m, 2h, 1d, or never`))
+  );
 }
 
 function readHostPort(text: string): { host: string; port: number } | undefined {

@@ -6,6 +6,7 @@ import type { FastifyInstance } from 'fastify';
 import { type Config, ConfigError } from './config.ts';
 import { type DataDir, openDataDir } from './data-dir.ts';
 import type { Alarm } from './domain/alarm.ts';
+import type { Deadlines } from './domain/boot.ts';
 import { DEFAULT_POLICY, type PolicyDefaults } from './domain/policy.ts';
 import type { Store } from './domain/store.ts';
 import type { PartUpload } from './domain/upload.ts';
@@ -20,13 +21,17 @@ import { createDocumentService } from './service/documents.ts';
 import { createGate } from './service/gate.ts';
 import { createInstanceService } from './service/instances.ts';
 import { type Authenticate, createAuthenticator, createKeyRing, type KeyRing } from './service/keys.ts';
+import { createLedgerService } from './service/ledger.ts';
 import { lint } from './service/lint.ts';
+import { createLookupService } from './service/lookup.ts';
 import { createReplayService } from './service/replay.ts';
 import { createReportService } from './service/reports.ts';
 import { createRetention } from './service/retention.ts';
 import { createSecretService, type Resealed, resealSecrets } from './service/secrets.ts';
 import { createSlices } from './service/slices.ts';
 import { createTimelineService } from './service/timeline.ts';
+import { createWaitService } from './service/wait.ts';
+import { createWatch } from './service/watch.ts';
 import { createWindowService } from './service/windows.ts';
 import { openStore } from './store/open.ts';
 
@@ -52,8 +57,15 @@ export async function start(config: Config): Promise<Running> {
   const apps: FastifyInstance[] = [];
   const onTrouble = (error: unknown, what: string) => apps[0]?.log.error({ err: error }, what);
   const retention = createRetention({ store, keepMs: config.ledgerRetention, clock: Date.now, onTrouble });
+  const watch = createWatch({
+    store,
+    deadlines: config.deadlines,
+    clock: Date.now,
+    onSilent: (instance, { reason }) => apps[0]?.log.warn({ instance, reason }, 'silent'),
+    onTrouble,
+  });
   const close = async () => {
-    await Promise.all([retention.stop(), ...apps.map((app) => app.close())]);
+    await Promise.all([watch.stop(), retention.stop(), ...apps.map((app) => app.close())]);
     await store.close();
   };
   try {
@@ -61,6 +73,7 @@ export async function start(config: Config): Promise<Running> {
     await ensureBuiltIns(store, Date.now);
     const urls = await listen(config, store, keys, createAuthenticator(admin.token), apps);
     retention.start();
+    watch.start();
     return {
       ...urls,
       adminTokenFile: admin.made ? join(dataDir.path, 'admin-token') : null,
@@ -108,8 +121,9 @@ export async function describeApi(): Promise<object> {
     throw error;
   };
   const schemas = async () => null;
+  const deadlines: Deadlines = { fetch: null, boot: null };
   const deps = buildServices({
-    ...{ store, keys, publicUrl: 'http://localhost:8080', schemas, clock: Date.now, freshId },
+    ...{ store, keys, publicUrl: 'http://localhost:8080', schemas, deadlines, clock: Date.now, freshId },
     ...{ policyDefaults: DEFAULT_POLICY, onTrouble, onAlarm: () => undefined },
   });
   const app = await buildApp({ ...deps, authenticate: () => null, log: { level: 'silent' }, scopes: 'all' });
@@ -128,6 +142,8 @@ export interface Foundation {
   keys: KeyRing;
   /** What machines see, without a final slash. */
   publicUrl: string;
+  /** How long a machine may say nothing before it is silent. */
+  deadlines: Deadlines;
   /** Epoch milliseconds. */
   clock: () => number;
   /** A new instance id: 16 hex digits nobody can foresee. */
@@ -159,6 +175,9 @@ export function buildServices(foundation: Foundation) {
     timeline: createTimelineService(foundation),
     reports: createReportService(foundation),
     replay: createReplayService({ ...foundation, documents, instances }),
+    waiting: createWaitService(foundation),
+    lookup: createLookupService(foundation),
+    ledger: createLedgerService(foundation),
     ready: () => foundation.store.ping(),
   };
 }
@@ -180,7 +199,10 @@ async function listen(
   const onAlarm = (alarm: Alarm) => apps[0] && logAlarm(apps[0].log, alarm);
   const { policyDefaults, trustedProxies } = config;
   const deps = {
-    ...buildServices({ store, keys, publicUrl, schemas, clock: Date.now, freshId, onTrouble, policyDefaults, onAlarm }),
+    ...buildServices({
+      ...{ store, keys, publicUrl, schemas, clock: Date.now, freshId },
+      ...{ policyDefaults, deadlines: config.deadlines, onTrouble, onAlarm },
+    }),
     authenticate,
     trustedProxies,
     log: { level: config.logLevel },

@@ -1,5 +1,6 @@
 import type { TestContext } from 'node:test';
 import type { FastifyInstance, InjectOptions, LightMyRequestResponse } from 'fastify';
+import type { Deadlines } from '../src/domain/boot.ts';
 import { sha256 } from '../src/domain/bundle.ts';
 import { DEFAULT_POLICY, type PolicyDefaults } from '../src/domain/policy.ts';
 import type { Store } from '../src/domain/store.ts';
@@ -13,6 +14,7 @@ import { contractOf, type HoldContract } from './contract.ts';
 
 export const TOKEN = 'test-admin-token-0123456789';
 export const PUBLIC_URL = 'http://192.0.2.10:8080';
+export const DEADLINES: Deadlines = { boot: 30 * 60 * 1000, fetch: 24 * 60 * 60 * 1000 };
 /** Where every test's clock begins. */
 export const START = Date.UTC(2026, 0, 1);
 
@@ -62,6 +64,7 @@ export async function buildTestApp(
     keys,
     publicUrl,
     schemas,
+    deadlines: DEADLINES,
     clock: () => now,
     freshId: () => (++ids).toString(16).padStart(16, '0'),
     onTrouble: () => undefined,

@@ -51,6 +51,7 @@ test('with nothing set there is a default for everything', () => {
     adminToken: null,
     keys: null,
     cloudInitSchema: null,
+    deadlines: { boot: 30 * 60_000, fetch: 24 * 3_600_000 },
     logLevel: 'info',
     policyDefaults: { closeAfter: 'auto', expiresAfter: null, allowFrom: [] },
     trustedProxies: [],
@@ -73,6 +74,7 @@ const GOOD: [env: Record<string, string>, config: Partial<ReturnType<typeof read
   [{ HOST: '::1' }, { host: '::1' }],
   [{ HOST: 'node-1.example.com' }, { host: 'node-1.example.com' }],
   [{ PORT: '0' }, { port: 0 }],
+  [{ BOOT_DEADLINE: 'never', FETCH_DEADLINE: '7d' }, { deadlines: { boot: null, fetch: 7 * 86_400_000 } }],
   [{ PORT: '65535' }, { port: 65_535 }],
   [{ BOOT_LISTEN: '192.0.2.10:8081' }, { bootListen: { host: '192.0.2.10', port: 8081 } }],
   [{ BOOT_LISTEN: 'boot.example.com:1' }, { bootListen: { host: 'boot.example.com', port: 1 } }],
@@ -110,6 +112,8 @@ for (const [env, expected] of GOOD)
 
 const BAD: Record<string, string[]> = {
   HOST: ['a b', 'a/b', 'http://x', '[::1]', '127.0.0.1:80', '-x', 'x-', 'x\n', '::1::', 'é', '*'],
+  BOOT_DEADLINE: ['0', '30', '1w', '1.5h', 'Never', '99999d', '-1m'],
+  FETCH_DEADLINE: [' 1h', '1h '],
   PORT: ['65536', '-1', '1.5', 'x', '8080 ', '0x50', '1e3', '100000', '٣'],
   BOOT_LISTEN: [
     '8081',
@@ -189,6 +193,8 @@ test('every setting that is no secret has a flag, which goes before the variable
     PUBLIC_URL: 'http://flag.example.com',
     DATA_DIR: '/flag',
     CLOUD_INIT_SCHEMA: '/flag.json',
+    BOOT_DEADLINE: '1m',
+    FETCH_DEADLINE: 'never',
     LOG_LEVEL: 'debug',
     CLOSE_AFTER: 'never',
     EXPIRES_AFTER: '1d',

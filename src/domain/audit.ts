@@ -22,3 +22,13 @@ export interface AuditEntry extends AuditNote {
   address: string;
   requestId: string;
 }
+
+/** What a look into the audit is for. */
+export interface AuditFilter {
+  kind?: AuditEntry['kind'] | undefined;
+  name?: string | undefined;
+  actor?: string | undefined;
+  action?: string | undefined;
+  /** From then on, epoch milliseconds. */
+  since?: number | undefined;
+}

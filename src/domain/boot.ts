@@ -302,11 +302,50 @@ export function waitingSince({ createdAt, reopenedAt, boot }: StateFacts): numbe
   return state === 'delivered' && missingOf(boot).length > 0 ? boot.deliveredAt : null;
 }
 
+/** A state with the time since when it is so, epoch milliseconds; null where that is not known. */
+export interface CurrentState extends StateReport {
+  since: number | null;
+}
+
 /** The state at a moment: what the facts say, or `silent` once the deadline has passed. */
-export function stateAt(facts: StateFacts, deadlines: Deadlines, now: number): StateReport {
+export function stateAt(facts: StateFacts, deadlines: Deadlines, now: number): CurrentState {
   const known = stateOf(facts.boot);
   const since = waitingSince(facts);
   const patience = known.state === 'registered' ? deadlines.fetch : deadlines.boot;
-  if (since === null || patience === null || since + patience > now) return known;
-  return { state: 'silent', reason: `no word since ${new Date(since).toISOString()}: ${known.reason}` };
+  if (since === null || patience === null || since + patience > now) return { ...known, since: sinceOf(known.state, facts) };
+  const reason = `no word since ${new Date(since).toISOString()}: ${known.reason}`;
+  return { state: 'silent', reason, since: since + patience };
+}
+
+function sinceOf(state: State, { createdAt, reopenedAt, boot }: StateFacts): number | null {
+  switch (state) {
+    case 'registered':
+      return Math.max(createdAt, reopenedAt ?? 0);
+    case 'delivered':
+      return boot.deliveredAt;
+    case 'ready':
+      return boot.readyAt;
+    case 'failed':
+      return boot.unrenderedAt;
+    default:
+      return null;
+  }
+}
+
+/** What can be waited for, in the order in which a boot gets there. */
+export const GOALS = ['delivered', 'booting', 'ready'] as const;
+export type Goal = (typeof GOALS)[number];
+
+/**
+ * How a machine stands to what is waited for. `missed`: nobody but an operator can bring it about any more, since the machine failed, fell
+ * silent, or (with `track: false`) never says more.
+ */
+export function progress(goal: Goal, facts: StateFacts, deadlines: Deadlines, now: number): 'reached' | 'waiting' | 'missed' {
+  const { state } = stateAt(facts, deadlines, now);
+  const { deliveredAt, lastWordAt } = facts.boot;
+  if (state === 'ready') return 'reached';
+  if (goal === 'delivered' && deliveredAt !== null) return 'reached';
+  if (goal === 'booting' && deliveredAt !== null && lastWordAt !== null) return 'reached';
+  if (state === 'failed' || state === 'silent') return 'missed';
+  return state === 'delivered' && waitingSince(facts) === null ? 'missed' : 'waiting';
 }

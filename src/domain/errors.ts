@@ -18,6 +18,7 @@ export type ErrorKind =
   | 'unsupported'
   | 'unavailable'
   | 'storage_full'
+  | 'timed_out'
   | 'internal';
 
 /**
@@ -28,18 +29,21 @@ export class BootbundleError extends Error {
   readonly kind: ErrorKind;
   readonly code: string;
   readonly findings: readonly Finding[] | undefined;
+  /** What happened last, for a person. */
+  readonly lines: readonly string[] | undefined;
 
   constructor(
     kind: ErrorKind,
     code: string,
     message: string,
-    options: { findings?: readonly Finding[]; cause?: unknown } = {},
+    options: { findings?: readonly Finding[]; lines?: readonly string[]; cause?: unknown } = {},
   ) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
     this.name = 'BootbundleError';
     this.kind = kind;
     this.code = code;
     this.findings = options.findings;
+    this.lines = options.lines;
   }
 }
 

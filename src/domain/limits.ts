@@ -50,6 +50,11 @@ export const LIMITS = {
   /** How many reports a machine may send at once, and how many a second from then on; a first boot sends about 70. */
   reportBurst: 300,
   reportsPerSecond: 10,
+  /** Operators that follow timelines, and that wait for machines, at one time in one process. */
+  followers: 200,
+  waiters: 1000,
+  /** The longest that one call waits, milliseconds. */
+  waitMs: 60 * 60 * 1000,
   /** Nova's user_data: 65,535 characters of base64 hold this many bytes (CLOUD-INIT: nova/conf and api schema). */
   novaUserDataBytes: 49_149,
 } as const;

@@ -1,6 +1,7 @@
 import type { Actor } from './actor.ts';
 import type { Alarm, Raised } from './alarm.ts';
-import type { AuditNote } from './audit.ts';
+import type { AuditEntry, AuditFilter, AuditNote } from './audit.ts';
+import type { Deadlines, State, StateFacts } from './boot.ts';
 import type { Bundle, Revision, RevisionContent } from './bundle.ts';
 import type { Delivery, DeliveryOutcome, NewDelivery, Recorded } from './delivery.ts';
 import type { Instance, InstanceSpec, Purpose } from './instance.ts';
@@ -13,6 +14,8 @@ import type { NewSecret, SealedSecret, SecretOwner } from './secret.ts';
 export interface Page<Key> {
   after: Key | null;
   limit: number;
+  /** Of a list that goes newest first: only what is newer than this one. */
+  newerThan?: Key | undefined;
 }
 
 /** A bundle as a list shows it. */
@@ -51,6 +54,38 @@ export interface InstanceFilter {
   address?: string | undefined;
   /** Tombstones instead of the living. */
   retired?: boolean | undefined;
+  /** In this state at a moment. */
+  state?: { is: State; now: number; deadlines: Deadlines } | undefined;
+  /**
+   * What it fetched last, since it was registered (or reopened), was rendered from other revisions or secrets, or for another version of
+   * the instance, than a document would be now. Nothing is rendered: the bytes may be equal all the same.
+   */
+  stale?: boolean | undefined;
+}
+
+/** What an instance's state depends on, without what it states. */
+export interface InstanceState extends StateFacts {
+  name: string;
+}
+
+/** Which rows of the ledger. */
+export interface LedgerFilter {
+  /** By name. */
+  instance?: string | undefined;
+  /** Any revision of a bundle, or (with a number) one of them, was in it. */
+  bundle?: { name: string; revision: number | null } | undefined;
+  address?: string | undefined;
+  outcome?: DeliveryOutcome | undefined;
+  counted?: boolean | undefined;
+  /** From then on, and before then: epoch milliseconds. */
+  since?: number | undefined;
+  until?: number | undefined;
+}
+
+/** Where a walk through the ledger stands: at the delivery seen last. */
+export interface LedgerCursor {
+  at: number;
+  id: number;
 }
 
 /** What a reference means at one moment. Revisions never change, a bundle's secrets do: their version counts every change. */
@@ -203,8 +238,17 @@ export interface Store {
   findInstance(name: string): Promise<Instance | null>;
   /** By id, for a fetch: living ones only. */
   findInstanceById(id: string): Promise<Instance | null>;
+  /** By id, a retired one too. */
+  findInstanceByIdEvenRetired(id: string): Promise<Instance | null>;
   /** By name. */
   listInstances(page: Page<string>, filter: InstanceFilter): Promise<Instance[]>;
+  /** Only what their states depend on: by name. */
+  listStates(page: Page<string>, filter: Omit<InstanceFilter, 'stale'>): Promise<InstanceState[]>;
+  /**
+   * Notes of at most `limit` living instances that a deadline has passed and it was not noted yet.
+   * @returns their names: each silence is told to one caller only, also when several ask at once
+   */
+  sweepSilent(sweep: { now: number; deadlines: Deadlines; limit: number }): Promise<string[]>;
   /**
    * Leaves a tombstone, and drops its secrets; its capabilities open nothing from now on.
    * @throws not_found `unknown_instance`; precondition_failed `etag_mismatch` when `expect` is given and not the version; conflict
@@ -256,6 +300,19 @@ export interface Store {
   findDelivery(instance: string, id: number): Promise<Delivery | null>;
   /** Newest first: `after` is the id of the last one seen. `instance` is a name. */
   listDeliveries(instance: string, page: Page<number>): Promise<Delivery[]>;
+  /**
+   * Across instances, newest first. One call looks at so many rows only that it takes a moment, so a page may be short, even empty.
+   * @returns where to go on; null at the ledger's end
+   */
+  scanDeliveries(
+    filter: LedgerFilter,
+    page: { after: LedgerCursor | null; limit: number },
+  ): Promise<{ deliveries: Delivery[]; next: LedgerCursor | null }>;
+
+  // ---- alarms
+
+  /** Newest first: `after` is the id of the last one seen. `instance` is a name. */
+  listAlarms(instance: string, page: Page<number>): Promise<Alarm[]>;
 
   // ---- alarms and windows
 
@@ -326,6 +383,13 @@ export interface Store {
   listReports(instance: string, page: Page<number>): Promise<Report[]>;
   /** The ends of logs that are kept, or of one log: newest first. `instance` is a name. */
   listLogs(instance: string, name: LogName | null): Promise<(Report & { kind: 'log' })[]>;
+  /** Which instance phoned home last under this instance-id of cloud-init's: its name. */
+  findPhoneHome(instanceId: string): Promise<string | null>;
+
+  // ---- audit
+
+  /** Newest first: `after` is the id of the last one seen. */
+  listAudit(filter: AuditFilter, page: Page<number>): Promise<AuditEntry[]>;
 
   // ---- the database itself
 

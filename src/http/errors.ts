@@ -11,6 +11,7 @@ export interface Problem {
   code: string;
   requestId: string;
   findings?: readonly Finding[];
+  lines?: readonly string[];
 }
 
 /** The operators' table. */
@@ -28,6 +29,7 @@ const STATUS: Record<ErrorKind, readonly [status: number, title: string]> = {
   invalid: [422, 'Unprocessable Content'],
   internal: [500, 'Internal Server Error'],
   unavailable: [503, 'Service Unavailable'],
+  timed_out: [504, 'Gateway Timeout'],
   storage_full: [507, 'Insufficient Storage'],
 };
 
@@ -72,20 +74,37 @@ function explainValidation({ validation, validationContext }: FastifyError): str
   return `${at} ${first.message}${Array.isArray(allowed) ? `: ${allowed.join(', ')}` : ''}`;
 }
 
-/** JSON as a person at a terminal reads it, with a final newline. */
+/**
+ * JSON as a person at a terminal reads it, with a final newline. What could move its cursor or turn its writing round is escaped: machines
+ * say what they like, and JSON.stringify escapes only what is below U+0020.
+ */
 export function formatJson(value: unknown): string {
-  return `${JSON.stringify(value, null, 2)}\n`;
+  return `${escapeControls(JSON.stringify(value, null, 2))}\n`;
+}
+
+/** JSON in one line. */
+export function formatJsonLine(value: unknown): string {
+  return escapeControls(JSON.stringify(value));
+}
+
+function escapeControls(json: string): string {
+  return json.replace(/(?!\n)[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, (character) =>
+    Array.from({ length: character.length }, (_, at) => `\\u${character.charCodeAt(at).toString(16).padStart(4, '0')}`).join(
+      '',
+    ),
+  );
 }
 
 /** Answers an operator: problem+json. What is our fault goes to the log with its cause. */
 export function sendProblem(error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
-  const { kind, code, message, findings } = classify(error);
+  const { kind, code, message, findings, lines } = classify(error);
   const [status, title] = STATUS[kind];
-  if (status >= 500) request.log.error({ err: error }, code);
+  if (status >= 500 && kind !== 'timed_out') request.log.error({ err: error }, code);
   if (kind === 'unauthenticated') reply.header('www-authenticate', 'Bearer realm="bootbundle", Basic realm="bootbundle"');
   if (kind === 'unavailable') reply.header('retry-after', '5');
   const problem: Problem = { type: 'about:blank', title, status, detail: message, code, requestId: request.id };
   if (findings) problem.findings = findings;
+  if (lines) problem.lines = lines;
   return reply.code(status).type('application/problem+json').serializer(formatJson).send(problem);
 }
 

@@ -38,6 +38,7 @@ export const Problem = Type.Object(
     code: Type.String({ description: 'A stable word for programs' }),
     requestId: Type.String({ description: 'Stands in the log, too' }),
     findings: Type.Optional(Type.Array(Type.Ref('Finding#'))),
+    lines: Type.Optional(Type.Array(Type.String(), { description: 'What happened last, for a person' })),
   },
   {
     $id: 'Problem',
@@ -148,6 +149,7 @@ const PROBLEM_TITLES: Record<number, string> = {
   415: 'A media type this URL does not take',
   422: 'Well formed, but it cannot work; findings say why',
   503: 'Our own trouble, ask again after Retry-After seconds',
+  504: 'It did not happen in the time that was given',
 };
 
 function problemAnswer(status: number): TSchema {

@@ -1,4 +1,4 @@
-import { NO_BOOT } from '../domain/boot.ts';
+import { type CurrentState, type Deadlines, NO_BOOT, type State, stateAt } from '../domain/boot.ts';
 import { BootbundleError, conflict, forbidden, invalid, malformed, notFound, tooLarge } from '../domain/errors.ts';
 import { type Finding, refuseErrors } from '../domain/finding.ts';
 import { checkSeedUnused, type Instance, type InstanceSpec } from '../domain/instance.ts';
@@ -47,6 +47,7 @@ export interface Stub {
 /** An instance with what there is to say about it now. */
 export interface InstanceReport {
   instance: Instance;
+  state: CurrentState;
   /** Null for a dry run that would create it: there is no URL yet. */
   stub: Stub | null;
   /** What it would get now; `size` in bytes. Null when it cannot be rendered: the findings say why. */
@@ -109,7 +110,9 @@ export interface InstanceService {
    */
   putSecrets(name: string, changes: SecretChanges, expect: number, dryRun: boolean): Promise<Finding[]>;
   get(name: string): Promise<InstanceReport>;
-  list(page: Page<string>, filter: InstanceFilter): Promise<Instance[]>;
+  list(page: Page<string>, filter: Omit<InstanceFilter, 'state'> & { state?: State | undefined }): Promise<Instance[]>;
+  /** How far its boot is now. */
+  state(instance: Instance): CurrentState;
   /** @throws conflict `seed_in_use` when its seed was fetched and `force` is not said */
   delete(name: string, options: InstanceWriteOptions & { force?: boolean }): Promise<void>;
   stub(name: string, form: StubForm): Promise<Stub & { findings: Finding[] }>;
@@ -133,6 +136,7 @@ export interface InstanceService {
 
 /** So many instances' secrets are read at a time. */
 const PAGE = 100;
+const NO_DEADLINES: Deadlines = { fetch: null, boot: null };
 const FIRST_GENERATIONS = { include: 0, seed: 0, report: 0 };
 /** How often a PATCH is computed anew because somebody else was quicker. */
 const ATTEMPTS = 20;
@@ -145,6 +149,7 @@ export function createInstanceService(deps: {
   schemas: () => Promise<Schemas>;
   slices: () => Pause;
   policyDefaults: PolicyDefaults;
+  deadlines: Deadlines;
   clock: () => number;
   freshId: () => string;
 }): InstanceService {
@@ -157,6 +162,10 @@ export function createInstanceService(deps: {
     if (!instance || instance.retiredAt !== null)
       throw notFound('unknown_instance', 'there is no such instance; PUT it to register it');
     return instance;
+  }
+
+  function stateOf(instance: Instance): CurrentState {
+    return stateAt(instance, instance.retiredAt === null ? deps.deadlines : NO_DEADLINES, clock());
   }
 
   function stubOf(instance: Instance, form: StubForm): Stub {
@@ -196,6 +205,7 @@ export function createInstanceService(deps: {
           window,
           schema,
           instance,
+          state: stateOf(instance),
           stub: stubOf(instance, 'include-once'),
           document: document && {
             size: document.bytes.length,
@@ -456,7 +466,14 @@ export function createInstanceService(deps: {
       return report as InstanceReport;
     },
 
-    list: (page, filter) => store.listInstances(page, filter),
+    list: (page, { state, ...filter }) => {
+      // What is retired is waited for no more.
+      const deadlines = filter.retired ? NO_DEADLINES : deps.deadlines;
+      const wanted = state === undefined ? {} : { state: { is: state, now: clock(), deadlines } };
+      return store.listInstances(page, { ...filter, ...wanted });
+    },
+
+    state: stateOf,
 
     async delete(name, { preconditions = {}, dryRun = false, force = false }) {
       const instance = await living(name);

@@ -18,13 +18,14 @@ export function alarmStore(database: Database): AlarmStore {
         return alarm ?? null;
       }),
 
-    listAlarms: (instance, { after, limit }) =>
+    listAlarms: (instance, { after, limit, newerThan }) =>
       database.read(async (db) => {
         const rows = await db
           .selectFrom('alarm')
           .selectAll()
           .where('instance', '=', plain(instance))
           .$if(after !== null, (query) => query.where('id', '<', after ?? 0))
+          .$if(newerThan !== undefined, (query) => query.where('id', '>', newerThan ?? 0))
           .orderBy('id', 'desc')
           .limit(limit)
           .execute();

@@ -1,12 +1,33 @@
 import type { Transaction } from 'kysely';
 import type { Actor } from '../domain/actor.ts';
-import type { AuditNote } from '../domain/audit.ts';
+import type { AuditEntry, AuditNote } from '../domain/audit.ts';
 import type { Store } from '../domain/store.ts';
 import { type Database, plain, type Schema } from './database.ts';
 
-/** Lines of the audit that no change brings with it. */
-export function auditStore(database: Database): Pick<Store, 'recordAudit'> {
-  return { recordAudit: (at, by, note) => database.write((db) => noteAudit(db, at, by, note)) };
+/** Who changed what. */
+export function auditStore(database: Database): Pick<Store, 'recordAudit' | 'listAudit'> {
+  return {
+    recordAudit: (at, by, note) => database.write((db) => noteAudit(db, at, by, note)),
+
+    listAudit: ({ kind, name, actor, action, since }, { after, limit, newerThan }) =>
+      database.read(async (db) => {
+        let query = db.selectFrom('audit').selectAll().orderBy('id', 'desc').limit(limit);
+        if (kind !== undefined) query = query.where('kind', '=', kind);
+        if (name !== undefined) query = query.where('name', '=', plain(name));
+        if (actor !== undefined) query = query.where('actor', '=', plain(actor));
+        if (action !== undefined) query = query.where('action', '=', plain(action));
+        if (since !== undefined) query = query.where('at', '>=', since);
+        if (after !== null) query = query.where('id', '<', after);
+        if (newerThan !== undefined) query = query.where('id', '>', newerThan);
+        return (await query.execute()).map(({ request_id, kind, role, detail, ...row }) => ({
+          ...row,
+          kind: kind as AuditEntry['kind'],
+          role: role as AuditEntry['role'],
+          requestId: request_id,
+          detail: JSON.parse(detail) as AuditEntry['detail'],
+        }));
+      }),
+  };
 }
 
 /** Writes a line of the audit, in the transaction of the change it tells of: one is never there without the other. */

@@ -144,6 +144,7 @@ export interface InstanceRow {
   state: string;
   waiting_since: number | null;
   silent_at: number | null;
+  told_instance_id: string | null;
 }
 
 /**

@@ -72,13 +72,14 @@ export function deliveryStore(database: Database): DeliveryStore {
         await db.updateTable('delivery').set({ outcome }).where('id', '=', id).execute();
       }),
 
-    listDeliveries: (instance, { after, limit }) =>
+    listDeliveries: (instance, { after, limit, newerThan }) =>
       database.read(async (db) => {
         const rows = await db
           .selectFrom('delivery')
           .selectAll()
           .where('instance', '=', instance)
           .$if(after !== null, (query) => query.where('id', '<', after ?? 0))
+          .$if(newerThan !== undefined, (query) => query.where('id', '>', newerThan ?? 0))
           .orderBy('id', 'desc')
           .limit(limit)
           .execute();

@@ -7,13 +7,21 @@ import { parseReference, type Reference } from '../domain/names.ts';
 import type { PolicySpec } from '../domain/policy.ts';
 import { type InstanceAudit, type InstanceWrite, SPECS_KEPT, type Store } from '../domain/store.ts';
 import { noteAudit } from './audit.ts';
-import { addressText, chunks, type Database, type InstanceRow, indexable, plain, type Schema } from './database.ts';
+import { chunks, type Database, type InstanceRow, indexable, plain, type Schema } from './database.ts';
 import { checkSight, lookUp } from './reference.ts';
 import { dropSecrets, type SecretsChange, saveSecrets, weighSecrets } from './secret.ts';
+import { factsOf, listStale, matches } from './state.ts';
 
 type InstanceStore = Pick<
   Store,
-  'putInstances' | 'findVersions' | 'findSpec' | 'findInstance' | 'findInstanceById' | 'listInstances' | 'retireInstance'
+  | 'putInstances'
+  | 'findVersions'
+  | 'findSpec'
+  | 'findInstance'
+  | 'findInstanceById'
+  | 'findInstanceByIdEvenRetired'
+  | 'listInstances'
+  | 'retireInstance'
 >;
 
 const NAMES_PER_STATEMENT = 5000;
@@ -98,33 +106,26 @@ export function instanceStore(database: Database): InstanceStore {
         return row ? toInstance(row) : null;
       }),
 
-    listInstances: ({ after, limit }, { bundle, labels = [], instanceId, address, retired = false }) =>
+    findInstanceByIdEvenRetired: (id) =>
       database.read(async (db) => {
-        let query = db
-          .selectFrom('instance')
-          .selectAll()
-          .where('retired_at', retired ? 'is not' : 'is', null)
-          .orderBy('name')
-          .limit(limit);
-        if (after !== null) query = query.where('name', '>', plain(after));
-        if (instanceId !== undefined) query = query.where('instance_id', '=', indexable(instanceId));
-        if (bundle !== undefined)
-          query = query.where(
-            'name',
-            'in',
-            db.selectFrom('instance_reference').select('instance').where('bundle', '=', plain(bundle)),
-          );
-        if (address !== undefined)
-          query = query.where(
-            'name',
-            'in',
-            db.selectFrom('delivery').select('instance').where('address', '=', addressText(address)),
-          );
-        for (const { key, value } of labels) {
-          const labelled = db.selectFrom('instance_label').select('instance').where('key', '=', indexable(key));
-          query = query.where('name', 'in', value === null ? labelled : labelled.where('value', '=', indexable(value)));
-        }
-        return (await query.execute()).map(toInstance);
+        const row = await db.selectFrom('instance').selectAll().where('id', '=', id).executeTakeFirst();
+        return row ? toInstance(row) : null;
+      }),
+
+    listInstances: ({ after, limit }, { stale = false, ...filter }) =>
+      database.read(async (db) => {
+        const list = (from: string | null, count: number) =>
+          db
+            .selectFrom('instance')
+            .selectAll()
+            .where((eb) => matches(eb, filter))
+            .$if(from !== null, (query) => query.where('name', '>', plain(from ?? '')))
+            .$if(stale, (query) => query.where('first_delivery_at', 'is not', null))
+            .orderBy('name')
+            .limit(count)
+            .execute();
+        const rows = stale ? await listStale(db, after, limit, list) : await list(after, limit);
+        return rows.map(toInstance);
       }),
 
     retireInstance: (name, { expect, at, force = false }) =>
@@ -202,6 +203,7 @@ export const BLANK_BOOT = {
   boot: '{}',
   state: 'registered',
   silent_at: null,
+  told_instance_id: null,
 };
 
 interface Found {
@@ -246,7 +248,8 @@ function decide(item: Prepared, { before, secrets, at }: Found): Outcome {
     row.include_generation += 1;
     row.seed_generation += 1;
     row.report_generation += 1;
-    Object.assign(row, BLANK_BOOT, { waiting_since: at });
+    // As if reopened: what counts from the registration counts from now.
+    Object.assign(row, BLANK_BOOT, { reopened_at: at, waiting_since: at });
   }
   return { ...item, row, created: !alive, changed: true };
 }
@@ -300,6 +303,7 @@ async function save(db: Kysely<Schema>, outcomes: readonly Outcome[], at: number
           state: ref('excluded.state'),
           waiting_since: ref('excluded.waiting_since'),
           silent_at: ref('excluded.silent_at'),
+          told_instance_id: ref('excluded.told_instance_id'),
         })),
       )
       .execute();
@@ -414,7 +418,7 @@ export function toInstance(row: Selectable<InstanceRow>): Instance {
     closedAt: row.closed_at,
     reopenedAt: row.reopened_at,
     openUntil: row.open_until,
-    boot: toFacts(row.boot),
+    boot: factsOf(row),
   };
 }
 

@@ -6,10 +6,12 @@ import { bundleStore } from './bundle.ts';
 import type { Database } from './database.ts';
 import { deliveryStore } from './delivery.ts';
 import { instanceStore } from './instance.ts';
+import { ledgerStore } from './ledger.ts';
 import { migrate } from './migrate.ts';
 import { pruneStore } from './prune.ts';
 import { reportStore } from './report.ts';
 import { secretStore } from './secret.ts';
+import { stateStore } from './state.ts';
 import { windowStore } from './window.ts';
 
 /** Where the database is: a `postgres://…` URL, or an SQLite file (`:memory:` for one that is gone when closed). */
@@ -44,11 +46,14 @@ export function createStore(database: Database): Store {
     ...instanceStore(database),
     ...secretStore(database),
     ...deliveryStore(database),
+    ...ledgerStore(database),
+    ...alarmStore(database),
     ...reportStore(database),
     ...alarmStore(database),
     ...windowStore(database),
     ...auditStore(database),
     ...pruneStore(database),
+    ...stateStore(database),
 
     claimKey: (checks) =>
       database.write(async (db) => {

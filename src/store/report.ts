@@ -6,7 +6,7 @@ import type { Store } from '../domain/store.ts';
 import { type Database, indexable, type Schema } from './database.ts';
 import { toFacts } from './instance.ts';
 
-type ReportStore = Pick<Store, 'recordReport' | 'listReports' | 'listLogs'>;
+type ReportStore = Pick<Store, 'recordReport' | 'listReports' | 'listLogs' | 'findPhoneHome'>;
 
 /** What machines told us. */
 export function reportStore(database: Database): ReportStore {
@@ -39,6 +39,7 @@ export function reportStore(database: Database): ReportStore {
             state: stateOf(boot).state,
             waiting_since: waitingSince(known),
             silent_at: null,
+            ...(body.kind === 'phoneHome' ? { told_instance_id: indexable(body.phoneHome.instanceId) } : {}),
             ...(dropped > 0 ? { reports_dropped: eb('reports_dropped', '+', dropped) } : {}),
           }))
           .where('name', '=', name)
@@ -47,13 +48,14 @@ export function reportStore(database: Database): ReportStore {
       });
     },
 
-    listReports: (instance, { after, limit }) =>
+    listReports: (instance, { after, limit, newerThan }) =>
       database.read(async (db) => {
         const rows = await db
           .selectFrom('report')
           .selectAll()
           .where('instance', '=', instance)
           .$if(after !== null, (query) => query.where('id', '<', after ?? 0))
+          .$if(newerThan !== undefined, (query) => query.where('id', '>', newerThan ?? 0))
           .orderBy('id', 'desc')
           .limit(limit)
           .execute();
@@ -70,6 +72,18 @@ export function reportStore(database: Database): ReportStore {
           .orderBy('id', 'desc')
           .execute();
         return rows.map(toReport).filter((report) => report.kind === 'log');
+      }),
+
+    findPhoneHome: (instanceId) =>
+      database.read(async (db) => {
+        const row = await db
+          .selectFrom('instance')
+          .select('name')
+          .where('told_instance_id', '=', indexable(instanceId))
+          .orderBy('updated_at', 'desc')
+          .limit(1)
+          .executeTakeFirst();
+        return row?.name ?? null;
       }),
   };
 }

@@ -807,7 +807,13 @@ export function conformance(name: string, makeStore: MakeStore) {
       assert.deepEqual(revived, {
         created: true,
         changed: true,
-        instance: { ...first.instance, generations: { include: 1, seed: 1, report: 1 }, version: 2, updatedAt: START + 2 },
+        instance: {
+          ...first.instance,
+          generations: { include: 1, seed: 1, report: 1 },
+          version: 2,
+          updatedAt: START + 2,
+          reopenedAt: START + 2,
+        },
       });
       assert.deepEqual(await store.findInstanceById(first.instance.id), revived.instance);
       assert.equal((await store.listDeliveries('vm', ALL)).length, 2, 'the ledger stays');
@@ -1701,6 +1707,7 @@ export function conformance(name: string, makeStore: MakeStore) {
       ] as const)
         await store.recordReport({
           instanceId: vm.id,
+          generation: 0,
           at: START + at,
           body: { kind: 'manifest', manifest: manifest(id) },
           key: id,

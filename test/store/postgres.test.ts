@@ -11,6 +11,7 @@ import { createStore, openStore } from '../../src/store/open.ts';
 import { openPostgres } from '../../src/store/postgres.ts';
 import { type PostgresServer, postgresServer } from '../postgres.ts';
 import { conformance, delivery, migrationConformance, refused, sealed, write } from './conformance.ts';
+import { stateConformance } from './state-conformance.ts';
 import { BY, windowConformance } from './windows.ts';
 
 const START = Date.UTC(2026, 0, 1);
@@ -21,6 +22,7 @@ else suite(server);
 
 function suite(server: PostgresServer) {
   conformance('PostgreSQL', async (t) => opened(t, await server.freshDatabase()));
+  stateConformance('PostgreSQL', async (t) => database(t, await server.freshDatabase()));
   migrationConformance('PostgreSQL', async (t) => database(t, await server.freshDatabase()));
 
   windowConformance('PostgreSQL', async (t) => {

@@ -14,6 +14,7 @@ import { migrate } from '../../src/store/migrate.ts';
 import { createStore, openStore } from '../../src/store/open.ts';
 import { openSqlite } from '../../src/store/sqlite.ts';
 import { conformance, migrationConformance, refused, sealed, write } from './conformance.ts';
+import { stateConformance } from './state-conformance.ts';
 import { windowConformance } from './windows.ts';
 
 conformance('SQLite in memory', (t) => opened(t, ':memory:'));
@@ -25,6 +26,12 @@ windowConformance('SQLite', async (t) => {
   return { database, store: createStore(database) };
 });
 migrationConformance('SQLite', async (t) => {
+  const database = await openSqlite(await newFile(t));
+  t.after(() => database.close());
+  return database;
+});
+
+stateConformance('SQLite', async (t) => {
   const database = await openSqlite(await newFile(t));
   t.after(() => database.close());
   return database;

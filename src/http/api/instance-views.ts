@@ -1,5 +1,6 @@
 import { Type } from '@fastify/type-provider-typebox';
 import type { FastifyReply } from 'fastify';
+import type { CurrentState } from '../../domain/boot.ts';
 import { formatDuration } from '../../domain/duration.ts';
 import { cloudInitInstanceId, type Instance } from '../../domain/instance.ts';
 import { LIMITS } from '../../domain/limits.ts';
@@ -41,6 +42,22 @@ const WindowView = Type.Union(
   { $id: 'Window', description: 'Whether the document is given out now; closesAt: as far as is known' },
 );
 
+export const StateView = Type.Object(
+  {
+    state: Type.Union([
+      Type.Literal('registered'),
+      Type.Literal('delivered'),
+      Type.Literal('booting'),
+      Type.Literal('ready'),
+      Type.Literal('failed'),
+      Type.Literal('silent'),
+    ]),
+    reason: Type.String({ description: 'One sentence' }),
+    since: Type.Optional(Type.String({ format: 'date-time', description: 'Where it is known' })),
+  },
+  { description: 'How far its boot is; derived from what it fetched and reported' },
+);
+
 const InstanceView = Type.Object(
   {
     name: Name('instance'),
@@ -59,6 +76,7 @@ const InstanceView = Type.Object(
       version: Type.Integer(),
       createdAt: Time,
       updatedAt: Time,
+      state: StateView,
       stub: Nullable(
         Type.Object({
           url: Type.String({ description: 'A secret of the machine’s' }),
@@ -107,6 +125,7 @@ const InstanceView = Type.Object(
           version: 1,
           createdAt: '2026-11-22T12:00:00.000Z',
           updatedAt: '2026-11-22T12:00:00.000Z',
+          state: { state: 'registered', reason: 'it has not fetched its document yet', since: '2026-11-22T12:00:00.000Z' },
           stub: {
             url: 'http://192.0.2.10:8080/i/X1ELG-Cpo_QAAAAA0zO4kFq0XyVvPq9b2fQpVnkT/user-data',
             text: '#include-once\nhttp://192.0.2.10:8080/i/X1ELG-Cpo_QAAAAA0zO4kFq0XyVvPq9b2fQpVnkT/user-data\n',
@@ -149,6 +168,7 @@ const InstanceItem = Type.Object(
       createdAt: Time,
       updatedAt: Time,
       retiredAt: Nullable(Time),
+      state: StateView,
       deliveries: Type.Object({ count: Type.Integer(), firstAt: Nullable(Time), lastAt: Nullable(Time) }),
     }),
   },
@@ -177,9 +197,14 @@ function viewStatus(instance: Instance) {
   };
 }
 
-export function viewItem(instance: Instance) {
+export function viewState({ state, reason, since }: CurrentState) {
+  return { state, reason, ...(since === null ? {} : { since: isoTime(since) }) };
+}
+
+export function viewItem(instance: Instance, state: CurrentState) {
   const { name, bundles, labels } = instance;
-  return { name, bundles, labels, status: { ...viewStatus(instance), retiredAt: nullableTime(instance.retiredAt) } };
+  const status = { ...viewStatus(instance), retiredAt: nullableTime(instance.retiredAt), state: viewState(state) };
+  return { name, bundles, labels, status };
 }
 
 export function viewPolicy({ closeAfter, expiresAt, ...policy }: Policy) {
@@ -193,12 +218,13 @@ export function viewWindow(window: DeliveryWindow) {
     : { open: false, since: isoTime(window.since), because: window.because };
 }
 
-export function viewReport({ instance, stub, document, policy, window, secrets, schema, findings }: InstanceReport) {
+export function viewReport({ instance, state, stub, document, policy, window, secrets, schema, findings }: InstanceReport) {
   return {
     name: instance.name,
     ...specOf(instance),
     status: {
       ...viewStatus(instance),
+      state: viewState(state),
       stub: stub && { ...stub, size: Buffer.byteLength(stub.text) },
       document: document && { ...document, fitsNova: document.size <= LIMITS.novaUserDataBytes },
       policy: viewPolicy(policy),

@@ -3,7 +3,6 @@ import { malformed } from '../../domain/errors.ts';
 import type { InstanceSpec } from '../../domain/instance.ts';
 import type { Json, JsonObject } from '../../domain/json.ts';
 import { LIMITS } from '../../domain/limits.ts';
-import type { InstanceFilter } from '../../domain/store.ts';
 import { type InstanceService, instanceEtag, mergePatch, type SecretChanges } from '../../service/instances.ts';
 import { DOCUMENT_TYPES, quoted, readDocument, readDocumentList, readInstance } from '../document.ts';
 import {
@@ -23,7 +22,8 @@ import {
   WriteQuery,
 } from '../schemas.ts';
 import { beforeBody, preconditionsOf, sendEtag } from './conditions.ts';
-import { nullableTime, sendWritten, viewItem, viewReport } from './instance-views.ts';
+import { nullableTime, StateView, sendWritten, viewItem, viewReport } from './instance-views.ts';
+import { LabelQuery, parseLabel } from './labels.ts';
 import { isoTime, sendColumns } from './text.ts';
 import { checkForce, ForceSeed } from './windows.ts';
 
@@ -114,12 +114,17 @@ export const instanceRoutes: FastifyPluginAsyncTypebox<{ instances: InstanceServ
             limit: Limit,
             after: Type.Optional(Type.String({ description: 'The `next` of the page before' })),
             bundle: Type.Optional(Type.String({ description: 'Refers to this bundle, in whatever way' })),
-            label: Type.Optional(
-              Type.Array(Type.String(), { maxItems: 10, description: 'KEY=VALUE or KEY; several: all of them' }),
-            ),
+            label: Type.Optional(LabelQuery),
             instanceId: Type.Optional(Type.String({ description: 'What cloud-init knows the machine by' })),
             address: Type.Optional(Type.String({ description: 'Fetched a document from this address' })),
             retired: Type.Optional(Type.Boolean({ description: 'Deleted ones instead' })),
+            state: Type.Optional(StateView.properties.state),
+            stale: Type.Optional(
+              Type.Boolean({
+                description:
+                  'true: what it fetched last was of other revisions or secrets, or for another version of it, than it would get now',
+              }),
+            ),
             format: Format,
           },
           { additionalProperties: false },
@@ -132,14 +137,15 @@ export const instanceRoutes: FastifyPluginAsyncTypebox<{ instances: InstanceServ
     },
     async (request, reply) => {
       const { limit = LIMITS.pageDefault, after = null, label, format, ...rest } = request.query;
-      const filter: InstanceFilter = { ...rest, labels: label?.map(parseLabel) };
+      const filter = { ...rest, labels: label?.map(parseLabel) };
       const items = await instances.list({ after, limit }, filter);
       if (format === 'text')
         return sendColumns(
           reply,
-          ['NAME', 'BUNDLES', 'LABELS', 'DELIVERIES', 'LAST', 'UPDATED'],
+          ['NAME', 'STATE', 'BUNDLES', 'LABELS', 'DELIVERIES', 'LAST', 'UPDATED'],
           items.map((item) => [
             item.name,
+            instances.state(item).state,
             item.bundles,
             Object.entries(item.labels).map(([key, value]) => `${key}=${value}`),
             item.deliveryCount,
@@ -147,7 +153,8 @@ export const instanceRoutes: FastifyPluginAsyncTypebox<{ instances: InstanceServ
             isoTime(item.updatedAt),
           ]),
         );
-      return reply.send({ items: items.map(viewItem), next: items.length === limit ? (items.at(-1)?.name ?? null) : null });
+      const views = items.map((item) => viewItem(item, instances.state(item)));
+      return reply.send({ items: views, next: items.length === limit ? (items.at(-1)?.name ?? null) : null });
     },
   );
 
@@ -333,9 +340,4 @@ function toSecrets(
     throw malformed('duplicate_field', `the secret ${quoted(twice)} is both in the instance and a field of the form`);
   const stated = Object.entries(secrets).map(([name, value]) => [name, value === null ? null : Buffer.from(value)] as const);
   return new Map<string, Uint8Array | null>([...stated, ...(fields ?? [])]);
-}
-
-function parseLabel(text: string): { key: string; value: string | null } {
-  const equals = text.indexOf('=');
-  return equals < 0 ? { key: text, value: null } : { key: text.slice(0, equals), value: text.slice(equals + 1) };
 }

@@ -452,8 +452,39 @@ test('lists go in pages, and every filter filters', async (t) => {
   assert.equal((await api('GET', '/instances?retired=true')).json().items[0].status.retiredAt, '2026-01-01T00:00:01.000Z');
   assert.match(
     (await api('GET', '/instances?format=text')).body,
-    /^NAME +BUNDLES +LABELS +DELIVERIES +LAST +UPDATED\na +web +/,
+    /^NAME +STATE +BUNDLES +LABELS +DELIVERIES +LAST +UPDATED\na +registered +web +/,
   );
+});
+
+test('how far a boot is stands in each view, and lists can be asked for it and for what is stale', async (t) => {
+  const { api, boot, tick } = await build(t);
+  await api('PUT', '/instances', [
+    { name: 'a', bundles: ['web'] },
+    { name: 'b', bundles: ['web@1'], track: false },
+  ]);
+  const list = async (query: string) => names(await api('GET', `/instances?${query}`));
+  const fetchAs = async (name: string) =>
+    boot(new URL((await api('GET', `/instances/${name}`)).json().status.stub.url).pathname);
+  const fresh = { state: 'registered', reason: 'it has not fetched its document yet', since: '2026-01-01T00:00:00.000Z' };
+  assert.deepEqual((await api('GET', '/instances/a')).json().status.state, fresh);
+  assert.deepEqual((await api('GET', '/instances')).json().items[0].status.state, fresh);
+  assert.deepEqual((await api('PUT', '/instances/new?dryRun=true', { bundles: [] })).json().status.state, fresh);
+  assert.deepEqual([await list('state=registered'), await list('state=silent')], [['a', 'b'], []]);
+  await fetchAs('a');
+  await fetchAs('b');
+  assert.deepEqual(await list('stale=true'), []);
+  await api('PUT', '/bundles/web/parts/z.sh', '#!/bin/sh\necho new\n');
+  assert.deepEqual([await list('stale=true'), await list('stale=false')], [['a'], ['a', 'b']]);
+  await api('PUT', '/instances/b', { bundles: ['web@1'], track: false, labels: { a: 'b' } });
+  assert.deepEqual(await list('stale=true&label=a'), ['b']);
+  tick(25 * 3_600_000);
+  await api('PUT', '/instances/late', { bundles: [] });
+  tick(24 * 3_600_000);
+  assert.deepEqual(await list('state=silent&after=b'), ['late']);
+  assert.match((await api('GET', '/instances/late')).json().status.state.reason, /^no word since 2026-01-02T01:00:00\.000Z: /);
+  assert.equal((await api('GET', '/instances?state=dead')).statusCode, 400);
+  await api('DELETE', '/instances/late');
+  assert.deepEqual([await list('retired=true&state=silent'), await list('retired=true&state=registered')], [[], ['late']]);
 });
 
 test('a stub has four forms', async (t) => {
