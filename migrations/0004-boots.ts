@@ -26,7 +26,7 @@ export const boots: Migration = {
       add('instance', `waiting_since ${integer}`),
       add('instance', `silent_at ${integer}`),
       `update instance set state = 'delivered' where first_delivery_at is not null`,
-      'create index instance_by_state on instance (state, waiting_since)',
+      'create index instance_by_state on instance (state, waiting_since) where retired_at is null',
 
       add('delivery', `holds_secrets ${integer} not null default 0`),
       // Why a fetch was refused, or served what the policy has for late ones.

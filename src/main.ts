@@ -2,13 +2,17 @@ import { randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { type AddressInfo, createServer } from 'node:net';
 import { join } from 'node:path';
+import type { Server } from 'node:tls';
 import type { FastifyInstance } from 'fastify';
+import product from '../package.json' with { type: 'json' };
 import { type Config, ConfigError } from './config.ts';
 import { type DataDir, openDataDir } from './data-dir.ts';
+import type { Deadlines } from './domain/boot.ts';
 import type { Store } from './domain/store.ts';
 import type { PartUpload } from './domain/upload.ts';
-import { buildApp } from './http/app.ts';
+import { type AppDeps, buildApp } from './http/app.ts';
 import type { SchemaSet } from './inspect/schema.ts';
+import { createMetrics, type Metrics } from './metrics.ts';
 import { createSchemaFinder } from './schema-files.ts';
 import { ensureBuiltIns } from './service/builtin.ts';
 import { createBundleService } from './service/bundles.ts';
@@ -22,6 +26,10 @@ import { createSecretService, resealSecrets } from './service/secrets.ts';
 import { createSlices } from './service/slices.ts';
 import { createTimelineService } from './service/timeline.ts';
 import { openStore } from './store/open.ts';
+import { type Certificate, openCertificate } from './tls.ts';
+
+/** How long no word from a machine is no reason to worry. */
+const DEADLINES: Deadlines = { fetch: 24 * 60 * 60 * 1000, boot: 30 * 60 * 1000 };
 
 /** A running service. */
 export interface Running {
@@ -31,6 +39,8 @@ export interface Running {
   publicUrl: string;
   /** Where the admin token was put, if this start made it. */
   adminTokenFile: string | null;
+  /** The certificate's file, if nobody else vouches for it: clients must be told to trust it. */
+  selfSigned: string | null;
   /** Serves what is under way, then ends. */
   stop(): Promise<void>;
 }
@@ -40,8 +50,16 @@ export interface Running {
  * @throws ConfigError or BootbundleError, each a line for the operator
  */
 export async function start(config: Config): Promise<Running> {
+  const certificate = config.tls && (await openCertificate(config.tls));
   const dataDir = openDataDir(config.dataDir);
-  const { store, keys } = await open(config, dataDir);
+  const metrics: Metrics = createMetrics({
+    version: product.version,
+    engine: config.databaseUrl === null ? 'sqlite' : 'postgres',
+    clock: Date.now,
+    countStates: () => store.countInstancesByState(Date.now(), DEADLINES),
+    pool: () => store.pool(),
+  });
+  const { store, keys } = await open(config, dataDir, metrics);
   const apps: FastifyInstance[] = [];
   const close = async () => {
     await Promise.all(apps.map((app) => app.close()));
@@ -50,10 +68,11 @@ export async function start(config: Config): Promise<Running> {
   try {
     const admin = config.adminToken === null ? dataDir.adminToken() : { token: config.adminToken, made: false };
     await ensureBuiltIns(store, Date.now);
-    const urls = await listen(config, store, keys, createAuthenticator(admin.token), apps);
+    const urls = await listen(config, { store, keys, metrics, certificate }, createAuthenticator(admin.token), apps);
     return {
       ...urls,
       adminTokenFile: admin.made ? join(dataDir.path, 'admin-token') : null,
+      selfSigned: certificate?.selfSigned && config.tls ? config.tls.cert : null,
       stop: close,
     };
   } catch (error) {
@@ -73,12 +92,13 @@ export async function reseal(config: Config): Promise<{ resealed: number; alread
 }
 
 /** The database, and the keys it was made under. */
-async function open(config: Config, dataDir: DataDir): Promise<{ store: Store; keys: KeyRing }> {
+async function open(config: Config, dataDir: DataDir, metrics?: Metrics): Promise<{ store: Store; keys: KeyRing }> {
   if (config.databaseUrl !== null && config.keys === null)
     throw new ConfigError('BOOTBUNDLE_KEY: needed with PostgreSQL, the same for every replica; try: openssl rand -hex 32');
   const file = join(dataDir.path, 'bootbundle.db');
   const keys = createKeyRing(config.keys ?? [dataDir.key(!existsSync(file))]);
-  const store = await openStore(config.databaseUrl === null ? { file } : { url: config.databaseUrl });
+  const location = config.databaseUrl === null ? { file } : { url: config.databaseUrl };
+  const store = await openStore(location, metrics?.onDatabaseError);
   try {
     if (await store.claimKey(keys.checks)) return { store, keys };
     throw new ConfigError(
@@ -99,7 +119,8 @@ export async function describeApi(): Promise<object> {
   };
   const schemas = async () => null;
   const deps = buildServices({ store, keys, publicUrl: 'http://localhost:8080', schemas, clock: Date.now, freshId, onTrouble });
-  const app = await buildApp({ ...deps, authenticate: () => null, log: { level: 'silent' }, scopes: 'all' });
+  const metrics = { expose: async () => ({ type: 'text/plain', text: '' }), onRequest: () => undefined };
+  const app = await buildApp({ ...deps, metrics, authenticate: () => null, log: { level: 'silent' }, scopes: 'all' });
   try {
     await app.ready();
     return app.swagger();
@@ -109,8 +130,11 @@ export async function describeApi(): Promise<object> {
   }
 }
 
+/** What services tell the metrics, if there are any. */
+type Hooks = Pick<Metrics, 'onFetch' | 'onRender' | 'onCommit' | 'onPublish' | 'onAlarm' | 'onReport' | 'onSilent'>;
+
 /** What a set of services hangs on. */
-export interface Foundation {
+export interface Foundation extends Partial<Hooks> {
   store: Store;
   keys: KeyRing;
   /** What machines see, without a final slash. */
@@ -146,30 +170,58 @@ export function buildServices(foundation: Foundation) {
 /** Builds the services around the URL that machines see, and puts them behind one listener or two. */
 async function listen(
   config: Config,
-  store: Store,
-  keys: KeyRing,
+  {
+    store,
+    keys,
+    metrics,
+    certificate,
+  }: Pick<Foundation, 'store' | 'keys'> & { metrics: Metrics; certificate: Certificate | null },
   authenticate: Authenticate,
   apps: FastifyInstance[],
 ): Promise<{ url: string; publicUrl: string }> {
-  const operators = { host: config.host, port: config.port || (await freePort(config.host)) };
-  const machines = config.bootListen ?? operators;
+  const operators = { host: config.host, port: config.port || (await freePort(config.host)), tls: certificate !== null };
+  const machines = config.bootListen ? { ...config.bootListen, tls: certificate !== null && config.bootTls } : operators;
   const publicUrl = config.publicUrl ?? urlOf(machines);
 
   const onTrouble = (error: unknown, what: string) => apps[0]?.log.error({ err: error }, what);
   const schemas = createSchemaFinder({ dataDir: config.dataDir, file: config.cloudInitSchema, onTrouble });
   const deps = {
-    ...buildServices({ store, keys, publicUrl, schemas, clock: Date.now, freshId, onTrouble }),
+    ...buildServices({ ...metrics, store, keys, publicUrl, schemas, clock: Date.now, freshId, onTrouble }),
+    metrics,
     authenticate,
     log: { level: config.logLevel },
   };
 
   const separate = config.bootListen !== null;
-  apps.push(await buildApp({ ...deps, scopes: separate ? 'operators' : 'all' }));
-  if (separate) apps.push(await buildApp({ ...deps, scopes: 'machines' }));
+  const build = async ({ tls }: Address, scopes: AppDeps['scopes']) => {
+    apps.push(await buildApp({ ...deps, tls: tls && certificate ? certificate.options : null, scopes }));
+  };
+  await build(operators, separate ? 'operators' : 'all');
+  if (separate) await build(machines, 'machines');
+  if (certificate) renew(certificate, apps, machines.tls ? apps : apps.slice(0, 1));
   for (const [app, address] of [[apps[0], operators] as const, [apps[1], machines] as const]) if (app) await bind(app, address);
-  if (!isLoopback(config.host))
-    apps[0]?.log.warn(`operators are served on ${config.host} without TLS: tokens cross the network in the clear`);
+  const warn = (line: string) => apps[0]?.log.warn(line);
+  for (const line of certificate?.warnings(Date.now()) ?? []) warn(line);
+  if (!operators.tls && !isLoopback(config.host))
+    warn(`operators are served on ${config.host} without TLS: tokens cross the network in the clear`);
+  if (machines.tls && certificate?.selfSigned)
+    warn(
+      'machines are served with a self-signed certificate: cloud-init fetches only if its image trusts it; see BOOTBUNDLE_BOOT_TLS',
+    );
   return { url: urlOf(operators), publicUrl };
+}
+
+/** A renewed certificate is served without a restart, until the first listener closes. */
+function renew(certificate: Certificate, apps: readonly FastifyInstance[], withTls: readonly FastifyInstance[]): void {
+  const end = certificate.follow(
+    // Fastify's type knows only plain servers.
+    withTls.map(({ server }) => server as unknown as Server),
+    (trouble) =>
+      trouble === null
+        ? apps[0]?.log.info('the renewed certificate is served from now on')
+        : apps[0]?.log.error(`the certificate is served as it was: ${trouble}`),
+  );
+  apps[0]?.addHook('preClose', async () => end());
 }
 
 function freshId(): string {
@@ -179,6 +231,7 @@ function freshId(): string {
 interface Address {
   host: string;
   port: number;
+  tls: boolean;
 }
 
 async function bind(app: FastifyInstance, { host, port }: Address): Promise<void> {
@@ -206,8 +259,8 @@ async function freePort(host: string): Promise<number> {
   return port;
 }
 
-function urlOf({ host, port }: Address): string {
-  return `http://${host.includes(':') ? `[${host}]` : host}:${port}`;
+function urlOf({ host, port, tls }: Address): string {
+  return `${tls ? 'https' : 'http'}://${host.includes(':') ? `[${host}]` : host}:${port}`;
 }
 
 function isLoopback(host: string): boolean {

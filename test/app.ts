@@ -5,6 +5,7 @@ import type { Store } from '../src/domain/store.ts';
 import { type AppDeps, buildApp } from '../src/http/app.ts';
 import type { SchemaSet } from '../src/inspect/schema.ts';
 import { buildServices } from '../src/main.ts';
+import { createMetrics } from '../src/metrics.ts';
 import { createAuthenticator, createKeyRing, type KeyRing } from '../src/service/keys.ts';
 import { openStore } from '../src/store/open.ts';
 import { contractOf, type HoldContract } from './contract.ts';
@@ -48,17 +49,28 @@ export async function buildTestApp(
   let ids = 0;
   const lines: string[] = [];
   const keys = createKeyRing([Buffer.alloc(32, 1)]);
+  const clock = () => now;
+  const deadlines = { fetch: 24 * 60 * 60 * 1000, boot: 30 * 60 * 1000 };
+  const metrics = createMetrics({
+    version: '0.0.0',
+    engine: 'sqlite',
+    clock,
+    countStates: () => store.countInstancesByState(now, deadlines),
+    pool: () => store.pool(),
+  });
   const services = buildServices({
+    ...metrics,
     store,
     keys,
     publicUrl,
     schemas,
-    clock: () => now,
+    clock,
     freshId: () => (++ids).toString(16).padStart(16, '0'),
     onTrouble: () => undefined,
   });
   const app = await buildApp({
     ...services,
+    metrics,
     authenticate: createAuthenticator(TOKEN),
     scopes: 'all',
     log: { level: 'info', stream: { write: (line) => lines.push(line) } },

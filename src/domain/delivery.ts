@@ -51,3 +51,6 @@ export type NewDelivery = Omit<Delivery, 'id' | 'instance' | 'counted'> & { inst
 
 /** cloud-init tries up to 11 times: a repeat from the same address this soon after a counted delivery is the same boot. */
 export const REPEAT_WINDOW_MS = 2 * 60 * 1000;
+
+/** How a fetch ended, for the metrics: what is in the ledger, and what is not. `head`: it was a HEAD, answered as a GET would be. */
+export type FetchOutcome = 'delivered' | 'refused' | 'failed' | 'not_found' | 'head';

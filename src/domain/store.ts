@@ -1,3 +1,4 @@
+import type { Deadlines, State } from './boot.ts';
 import type { Bundle, Revision, RevisionContent } from './bundle.ts';
 import type { Delivery, DeliveryOutcome, NewDelivery } from './delivery.ts';
 import type { Instance, InstanceSpec } from './instance.ts';
@@ -90,6 +91,13 @@ export interface InstanceWritten {
   instance: Instance;
   created: boolean;
   changed: boolean;
+}
+
+/** The connections of a pool: how many there are, how many of them do nothing, and how many uses wait for one. */
+export interface PoolUse {
+  total: number;
+  idle: number;
+  waiting: number;
 }
 
 /**
@@ -230,6 +238,10 @@ export interface Store {
    * @returns false when it knows none of them, so belongs to another key
    */
   claimKey(checks: readonly string[]): Promise<boolean>;
+  /** How many living instances are in each state at `now`. One query. */
+  countInstancesByState(now: number, deadlines: Deadlines): Promise<Record<State, number>>;
+  /** The connections to the database now; null where there is no pool. */
+  pool(): PoolUse | null;
   /** Resolves when a trivial query does. */
   ping(): Promise<void>;
   close(): Promise<void>;

@@ -1,4 +1,5 @@
 import type { Socket } from 'node:net';
+import type { TlsOptions } from 'node:tls';
 import { Ajv } from 'ajv';
 import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest, LogController } from 'fastify';
 import { notFound } from '../domain/errors.ts';
@@ -6,15 +7,27 @@ import { type ApiServices, apiSchemas, apiScope } from './api/index.ts';
 import { bootScope } from './boot/index.ts';
 import { formatJson, sendBootLine, sendProblem } from './errors.ts';
 import { documentApi } from './openapi.ts';
-import { opsScope } from './ops.ts';
+import { type Expose, opsScope } from './ops.ts';
+import { securityHeaders } from './security.ts';
 
 export interface AppDeps extends ApiServices {
   /** Resolves when the service can do its work. */
   ready: () => Promise<void>;
+  /** What monitoring gets to see, and what counts each answer. */
+  metrics: { expose: Expose; onRequest: (answered: Answered) => void };
+  /** What the listener serves https with; null: plain HTTP. */
+  tls?: TlsOptions | null;
   /** Which scopes this listener has: everything, or (with a boot listener) only the machines' or only the operators'. */
   scopes: 'all' | 'machines' | 'operators';
   /** pino's level, and where it writes to (standard output by default). */
   log: { level: string; stream?: { write(line: string): void } };
+}
+
+/** An answer, as far as it is counted. `scope`: whose URL space it was asked in. */
+export interface Answered {
+  scope: 'boot' | 'api' | 'ops';
+  method: string;
+  status: number;
 }
 
 /** The machines' URL space; anything that begins like it is answered in the machines' way. */
@@ -22,7 +35,10 @@ const BOOT_URL = /^\/(i|s|r)(\/|$)|^\/healthz(\?|$)/;
 
 /** The whole HTTP surface: every scope is listed here, by hand. */
 export async function buildApp(deps: AppDeps): Promise<FastifyInstance> {
+  const headers = securityHeaders(Boolean(deps.tls));
+  const logRequest = requestLog(deps.metrics.onRequest);
   const app = fastify({
+    ...(deps.tls ? { https: deps.tls } : {}),
     logger: deps.log,
     // Fastify's own request log prints URLs, and with them capabilities: logRequest says the route instead.
     logController: new LogController({ disableRequestLogging: true }),
@@ -38,9 +54,13 @@ export async function buildApp(deps: AppDeps): Promise<FastifyInstance> {
     routerOptions: { maxParamLength: 256 },
     frameworkErrors: (error, request, reply) => {
       // No hook runs for these.
+      (reply as FastifyReply).headers(headers);
       reply.raw.once('finish', () => logRequest(request as FastifyRequest, reply as FastifyReply));
       dispatchError(error, request as FastifyRequest, reply as FastifyReply);
     },
+  });
+  app.addHook('onRequest', async (_request, reply) => {
+    reply.headers(headers);
   });
   useStrictValidation(app);
   app.setErrorHandler(dispatchError);
@@ -56,7 +76,7 @@ export async function buildApp(deps: AppDeps): Promise<FastifyInstance> {
   closeWhenIdle(app);
 
   if (deps.scopes !== 'machines') await documentApi(app);
-  await app.register(opsScope, { ready: deps.ready, scopes: deps.scopes });
+  await app.register(opsScope, { ready: deps.ready, expose: deps.metrics.expose, scopes: deps.scopes });
   if (deps.scopes !== 'operators') await app.register(bootScope, { deliveries: deps.deliveries, timeline: deps.timeline });
   if (deps.scopes !== 'machines') await app.register(apiScope, { ...deps, prefix: '/api/v1' });
   return app;
@@ -85,31 +105,46 @@ function useStrictValidation(app: FastifyInstance): void {
   });
 }
 
-/** What is not HTTP is no request of any scope. Fastify's own answer logs the raw bytes, and with them a capability or a token. */
+/**
+ * What is not HTTP is no request of any scope. Fastify's own answer logs the raw bytes, and with them a capability or a token. A handshake
+ * that failed (plain HTTP on a port for TLS among them) leaves nobody who could read an answer.
+ */
 function refuseNonsense(this: FastifyInstance, error: NodeJS.ErrnoException, socket: Socket): void {
   this.log.debug({ code: error.code }, 'not an HTTP request');
-  if (!socket.writable || socket.destroyed) return;
+  if (!socket.writable || !/^(HPE|ERR_HTTP)_/.test(error.code ?? '')) {
+    socket.destroy();
+    return;
+  }
   const body = 'bad request\n';
-  socket.end(
-    `HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: ${body.length}\r\nConnection: close\r\n\r\n${body}`,
-  );
+  const headers = { 'content-type': 'text/plain; charset=utf-8', 'content-length': body.length, connection: 'close' };
+  const lines = Object.entries({ ...headers, ...securityHeaders(false) }).map(([name, value]) => `${name}: ${value}\r\n`);
+  socket.end(`HTTP/1.1 400 Bad Request\r\n${lines.join('')}\r\n${body}`);
 }
 
-/** One line per answer: the route's pattern, never its URL, so no capability gets into the log; the machine by its name. */
-async function logRequest(request: FastifyRequest, reply: FastifyReply): Promise<void> {
-  const params = request.params as { instance?: string; bundle?: string } | undefined;
-  request.log.info(
-    {
-      method: request.method,
-      route: request.is404 ? null : (request.routeOptions.url ?? null),
-      status: reply.statusCode,
-      ms: Math.round(reply.elapsedTime * 10) / 10,
-      address: request.ip,
-      instance: request.instanceName ?? params?.instance,
-      bundle: params?.bundle,
-    },
-    'request',
-  );
+/** Logs and counts answers: one line each, with the route's pattern, never its URL, so no capability gets into the log; the machine by its name. */
+function requestLog(onRequest: AppDeps['metrics']['onRequest']) {
+  return async (request: FastifyRequest, reply: FastifyReply): Promise<void> => {
+    const params = request.params as { instance?: string; bundle?: string } | undefined;
+    const { method, raw } = request;
+    onRequest({ scope: scopeOf(raw.url ?? ''), method, status: reply.statusCode });
+    request.log.info(
+      {
+        method,
+        route: request.is404 ? null : (request.routeOptions.url ?? null),
+        status: reply.statusCode,
+        ms: Math.round(reply.elapsedTime * 10) / 10,
+        address: request.ip,
+        instance: request.instanceName ?? params?.instance,
+        bundle: params?.bundle,
+      },
+      'request',
+    );
+  };
+}
+
+function scopeOf(url: string): Answered['scope'] {
+  if (/^\/(i|s|r)(\/|$)/.test(url)) return 'boot';
+  return /^\/api(\/|$)/.test(url) ? 'api' : 'ops';
 }
 
 /**
@@ -126,11 +161,17 @@ function continueWhenRead(app: FastifyInstance): void {
 /**
  * A server that closes cuts what Node calls idle connections: also those of answers that were ended but are not sent yet, so that a
  * machine would get half a document (and cloud-init 22.4 would take it). And it waits for connections on which nothing was ever asked
- * (a balancer's, a browser's). Here all are cut, once no request is under way.
+ * (a balancer's, a browser's, one that is in its TLS handshake). Here all are cut, once no request is under way.
  */
 function closeWhenIdle(app: FastifyInstance): void {
   const { server } = app;
+  // With TLS, what carries the encrypted connections: Node's own list begins after the handshake.
+  const carriers = new Set<Socket>();
   let underWay = 0;
+  server.on('connection', (socket: Socket) => {
+    carriers.add(socket);
+    socket.once('close', () => carriers.delete(socket));
+  });
   server.on('request', (_request, response) => {
     underWay++;
     response.once('close', () => underWay--);
@@ -138,7 +179,12 @@ function closeWhenIdle(app: FastifyInstance): void {
   server.closeIdleConnections = () => undefined;
   app.addHook('preClose', async () => {
     if (!server.listening) return;
-    const timer = setInterval(() => underWay === 0 && server.closeAllConnections(), 20);
+    const cut = () => {
+      if (underWay > 0) return;
+      server.closeAllConnections();
+      for (const socket of carriers) socket.destroy();
+    };
+    const timer = setInterval(cut, 20);
     server.once('close', () => clearInterval(timer));
   });
 }

@@ -1,5 +1,5 @@
 import { dump } from 'js-yaml';
-import type { Delivery, NewDelivery } from '../domain/delivery.ts';
+import type { Delivery, FetchOutcome, NewDelivery } from '../domain/delivery.ts';
 import { BootbundleError, notFound } from '../domain/errors.ts';
 import { cloudInitInstanceId, type Instance } from '../domain/instance.ts';
 import type { JsonObject } from '../domain/json.ts';
@@ -7,6 +7,7 @@ import { checkName } from '../domain/names.ts';
 import type { Page, Store } from '../domain/store.ts';
 import type { Document, DocumentService } from './documents.ts';
 import type { KeyRing } from './keys.ts';
+import { stopwatch } from './stopwatch.ts';
 
 /** Who asks for a document, as far as the wire tells. */
 export interface Fetcher {
@@ -42,9 +43,13 @@ export function createDeliveryService(deps: {
   clock: () => number;
   /** Told of trouble nobody waits for. */
   onTrouble: (error: unknown, what: string) => void;
+  /** Told of each fetch, each rendering for one, each commit; for the metrics. */
+  onFetch?: (fetch: { purpose: 'include' | 'seed'; outcome: FetchOutcome; seconds: number }) => void;
+  onRender?: (rendering: { seconds: number; bytes: number }) => void;
+  onCommit?: (commit: { seconds: number; rows: number }) => void;
 }): DeliveryService {
-  const { store, documents, keys, clock, onTrouble } = deps;
-  const record = groupCommit((rows) => store.recordDeliveries(rows));
+  const { store, documents, keys, clock, onTrouble, onFetch, onRender, onCommit } = deps;
+  const record = groupCommit((rows) => store.recordDeliveries(rows), onCommit);
   let underWay = 0;
 
   async function open(purpose: 'include' | 'seed', capability: string): Promise<Instance> {
@@ -56,8 +61,11 @@ export function createDeliveryService(deps: {
   }
 
   async function render(instance: Instance): Promise<Document> {
+    const seconds = stopwatch();
     try {
-      return await documents.render(instance);
+      const document = await documents.render(instance);
+      onRender?.({ seconds: seconds(), bytes: document.bytes.length });
+      return document;
     } catch (error) {
       // What an operator broke since is our trouble, not the machine's: it waits and asks again.
       if (error instanceof BootbundleError && error.kind === 'unavailable') throw error;
@@ -96,22 +104,37 @@ export function createDeliveryService(deps: {
     return { ...document, instance: instance.name, aborted };
   };
 
+  /** Tells how a fetch ends, and when. */
+  async function told<T>(purpose: 'include' | 'seed', good: FetchOutcome, answer: () => Promise<T>): Promise<T> {
+    const seconds = stopwatch();
+    const tell = (outcome: FetchOutcome) => onFetch?.({ purpose, outcome, seconds: seconds() });
+    try {
+      const answered = await answer();
+      tell(good);
+      return answered;
+    } catch (error) {
+      tell(outcomeOf(error));
+      throw error;
+    }
+  }
+
   return {
     fetching: () => underWay > 0,
 
     async deliver(purpose, capability, fetcher) {
       underWay++;
       try {
-        return await deliver(purpose, capability, fetcher);
+        return await told(purpose, 'delivered', () => deliver(purpose, capability, fetcher));
       } finally {
         underWay--;
       }
     },
 
-    async peek(purpose, capability) {
-      const instance = await open(purpose, capability);
-      return { ...(await render(instance)), instance: instance.name };
-    },
+    peek: (purpose, capability) =>
+      told(purpose, 'head', async () => {
+        const instance = await open(purpose, capability);
+        return { ...(await render(instance)), instance: instance.name };
+      }),
 
     async seed(capability, document) {
       const instance = await open('seed', capability);
@@ -143,6 +166,12 @@ function yaml(value: JsonObject): string {
   return dump(value, { lineWidth: -1 });
 }
 
+function outcomeOf(error: unknown): FetchOutcome {
+  const kind = error instanceof BootbundleError ? error.kind : 'internal';
+  if (kind === 'not_found') return 'not_found';
+  return kind === 'gone' || kind === 'forbidden' ? 'refused' : 'failed';
+}
+
 /** At most so many rows in one commit: a batch must not hold up the next for long. */
 const BATCH = 500;
 
@@ -150,15 +179,20 @@ const BATCH = 500;
  * One commit for every fetch that waits: while one batch is being written the next gathers. A fetch that comes alone is
  * written at the end of its turn of the event loop.
  */
-function groupCommit(write: (rows: readonly NewDelivery[]) => Promise<number[]>): (row: NewDelivery) => Promise<number> {
+function groupCommit(
+  write: (rows: readonly NewDelivery[]) => Promise<number[]>,
+  onCommit?: (commit: { seconds: number; rows: number }) => void,
+): (row: NewDelivery) => Promise<number> {
   const waiting: { row: NewDelivery; resolve: (id: number) => void; reject: (error: unknown) => void }[] = [];
   let writing = false;
 
   async function drain() {
     while (waiting.length > 0) {
       const batch = waiting.splice(0, BATCH);
+      const seconds = stopwatch();
       try {
         const ids = await write(batch.map(({ row }) => row));
+        onCommit?.({ seconds: seconds(), rows: batch.length });
         batch.forEach(({ resolve }, index) => {
           resolve(ids[index] as number);
         });

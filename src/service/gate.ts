@@ -4,6 +4,7 @@ import type { Instance } from '../domain/instance.ts';
 import type { Sight, Store } from '../domain/store.ts';
 import { type DocumentService, type Scene, sightOf, type WhatIf } from './documents.ts';
 import type { Pause } from './slices.ts';
+import { stopwatch } from './stopwatch.ts';
 
 /** How an operator answers for what a change breaks. */
 export interface Consent {
@@ -54,17 +55,25 @@ export function createGate({
   store,
   documents,
   slices,
+  onPublish,
 }: {
   store: Store;
   documents: DocumentService;
   slices: () => Pause;
+  /** Told how long each publication took, its wait for its turn included; for the metrics. */
+  onPublish?: (publication: { seconds: number; outcome: 'published' | 'refused' }) => void;
 }): Gate {
   let last: Promise<unknown> = Promise.resolve();
 
   return {
     inTurn(publication) {
+      const seconds = stopwatch();
       const turn = last.then(publication);
-      last = turn.catch(() => undefined);
+      const ended = (outcome: 'published' | 'refused') => onPublish?.({ seconds: seconds(), outcome });
+      last = turn.then(
+        () => ended('published'),
+        () => ended('refused'),
+      );
       return turn;
     },
 
