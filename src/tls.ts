@@ -114,8 +114,9 @@ function check({ cert, key }: Pem): X509Certificate {
 function readKey(pem: string) {
   try {
     return createPrivateKey(pem);
-  } catch (error) {
-    throw (error as NodeJS.ErrnoException).code === 'ERR_MISSING_PASSPHRASE'
+  } catch {
+    // RFC 7468 (ENCRYPTED PRIVATE KEY), and the older form (Proc-Type: 4,ENCRYPTED).
+    throw /\bENCRYPTED\b/.test(pem)
       ? bad('TLS_KEY', 'the key has a passphrase: take it off with openssl pkey -in KEY -out FILE')
       : bad('TLS_KEY', 'not a private key in PEM form (-----BEGIN PRIVATE KEY-----)');
   }

@@ -105,20 +105,14 @@ function useStrictValidation(app: FastifyInstance): void {
   });
 }
 
-/**
- * What is not HTTP is no request of any scope. Fastify's own answer logs the raw bytes, and with them a capability or a token. A handshake
- * that failed (plain HTTP on a port for TLS among them) leaves nobody who could read an answer.
- */
+/** What is not HTTP is no request of any scope. Fastify's own answer logs the raw bytes, and with them a capability or a token. */
 function refuseNonsense(this: FastifyInstance, error: NodeJS.ErrnoException, socket: Socket): void {
   this.log.debug({ code: error.code }, 'not an HTTP request');
-  if (!socket.writable || !/^(HPE|ERR_HTTP)_/.test(error.code ?? '')) {
-    socket.destroy();
-    return;
-  }
+  if (!socket.writable || socket.destroyed) return;
   const body = 'bad request\n';
-  const headers = { 'content-type': 'text/plain; charset=utf-8', 'content-length': body.length, connection: 'close' };
-  const lines = Object.entries({ ...headers, ...securityHeaders(false) }).map(([name, value]) => `${name}: ${value}\r\n`);
-  socket.end(`HTTP/1.1 400 Bad Request\r\n${lines.join('')}\r\n${body}`);
+  socket.end(
+    `HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: ${body.length}\r\nConnection: close\r\n\r\n${body}`,
+  );
 }
 
 /** Logs and counts answers: one line each, with the route's pattern, never its URL, so no capability gets into the log; the machine by its name. */

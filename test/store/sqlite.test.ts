@@ -13,15 +13,16 @@ import type { Store } from '../../src/domain/store.ts';
 import { migrate } from '../../src/store/migrate.ts';
 import { createStore, openStore } from '../../src/store/open.ts';
 import { openSqlite } from '../../src/store/sqlite.ts';
-import { conformance, migrationConformance, refused, sealed, write } from './conformance.ts';
+import { conformance, migrationConformance, refused, sealed, stateConformance, write } from './conformance.ts';
 
 conformance('SQLite in memory', (t) => opened(t, ':memory:'));
 conformance('SQLite file', async (t) => opened(t, await newFile(t)));
-migrationConformance('SQLite', async (t) => {
-  const database = await openSqlite(await newFile(t));
-  t.after(() => database.close());
-  return database;
-});
+for (const suite of [stateConformance, migrationConformance])
+  suite('SQLite', async (t) => {
+    const database = await openSqlite(await newFile(t));
+    t.after(() => database.close());
+    return database;
+  });
 
 describe('SQLite: the file', () => {
   test('holds what was acknowledged, and a reopened store gives it back', async (t) => {
