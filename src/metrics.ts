@@ -28,7 +28,7 @@ export interface Metrics {
 const PREFIX = 'bootbundle_';
 const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'];
 const REPORT_KINDS = ['event', 'phoneHome', 'manifest', 'log'];
-const REPORT_OUTCOMES = ['stored', 'repeated', 'dropped', 'refused'];
+const REPORT_OUTCOMES = ['stored', 'repeated', 'ignored', 'refused', 'limited', 'failed'];
 const DATABASE_ERRORS = ['database_unavailable', 'database_busy', 'database_refused', 'storage_full'];
 
 /** Seconds. A machine that waits for 10 s has given up. */
