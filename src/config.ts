@@ -11,6 +11,10 @@ export interface Config {
   readonly port: number;
   /** A listener of their own for machines, or null: one listener for all. */
   readonly bootListen: { readonly host: string; readonly port: number } | null;
+  /** Certificate (with its chain) and key, PEM files; null: no TLS. */
+  readonly tls: { readonly cert: string; readonly key: string } | null;
+  /** Whether machines are served with TLS, too, where there is any. */
+  readonly bootTls: boolean;
   /** What machines see, without a final slash; null: the listener's own URL. */
   readonly publicUrl: string | null;
   readonly dataDir: string;
@@ -50,6 +54,9 @@ export const SETTINGS = [
   { name: 'HOST', default: '127.0.0.1', help: 'address to listen on' },
   { name: 'PORT', default: '8080', help: 'port to listen on; 0 takes a free one' },
   { name: 'BOOT_LISTEN', help: 'host:port of a listener of their own for machines; operators are then not served there' },
+  { name: 'TLS_CERT', help: 'PEM file: the certificate, and its issuers after it; with TLS_KEY: https on every listener' },
+  { name: 'TLS_KEY', help: "PEM file: the certificate's private key, without a passphrase" },
+  { name: 'BOOT_TLS', default: 'true', help: 'false: machines are served without TLS, on BOOT_LISTEN' },
   { name: 'PUBLIC_URL', help: 'what machines see, such as http://192.0.2.10:8080; needed when HOST is a wildcard' },
   { name: 'DATA_DIR', default: './data', help: 'directory for the database, the key and the admin token' },
   { name: 'DATABASE_URL', secret: true, help: 'postgres://… instead of the SQLite file' },
@@ -116,6 +123,8 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>, fl
   const keys = value('KEY');
   const retention = value('LEDGER_RETENTION') ?? '';
   const logLevel = value('LOG_LEVEL') ?? '';
+  const [cert, key] = [value('TLS_CERT'), value('TLS_KEY')];
+  const bootTls = value('BOOT_TLS') ?? '';
 
   if (!isHost(host)) throw bad('HOST', 'not an address or host name');
   if (databaseUrl !== null && !(/^postgres(ql)?:\/\//.test(databaseUrl) && URL.canParse(databaseUrl)))
@@ -126,6 +135,11 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>, fl
     throw bad('LOG_LEVEL', 'must be fatal, error, warn, info, debug, trace or silent');
   const bootListen = boot === null ? null : readHostPort(boot);
   if (bootListen === undefined) throw bad('BOOT_LISTEN', 'must be HOST:PORT, such as 0.0.0.0:8081 or [::]:8081');
+  if (cert !== null && key === null) throw bad('TLS_KEY', 'needed with BOOTBUNDLE_TLS_CERT');
+  if (cert === null && key !== null) throw bad('TLS_CERT', 'needed with BOOTBUNDLE_TLS_KEY');
+  if (!['true', 'false'].includes(bootTls)) throw bad('BOOT_TLS', 'must be true or false');
+  if (bootTls === 'false' && boot === null)
+    throw bad('BOOT_TLS', 'false needs BOOTBUNDLE_BOOT_LISTEN: a listener cannot be with TLS for some and without for others');
   if (publicUrl === null && isWildcard(bootListen?.host ?? host))
     throw bad(
       'PUBLIC_URL',
@@ -136,6 +150,8 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>, fl
     host,
     port: readPort(value('PORT') ?? '') ?? fail(bad('PORT', 'must be a number from 0 to 65535')),
     bootListen,
+    tls: cert === null || key === null ? null : { cert, key },
+    bootTls: bootTls === 'true',
     publicUrl: publicUrl === null ? null : readPublicUrl(publicUrl),
     dataDir: value('DATA_DIR') ?? '',
     databaseUrl,

@@ -2,7 +2,9 @@ import { randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { type AddressInfo, createServer } from 'node:net';
 import { join } from 'node:path';
+import type { Server } from 'node:tls';
 import type { FastifyInstance } from 'fastify';
+import product from '../package.json' with { type: 'json' };
 import { type Config, ConfigError } from './config.ts';
 import { type DataDir, openDataDir } from './data-dir.ts';
 import type { Alarm } from './domain/alarm.ts';
@@ -10,9 +12,10 @@ import type { Deadlines } from './domain/boot.ts';
 import { DEFAULT_POLICY, type PolicyDefaults } from './domain/policy.ts';
 import type { Store } from './domain/store.ts';
 import type { PartUpload } from './domain/upload.ts';
-import { buildApp } from './http/app.ts';
+import { type AppDeps, buildApp } from './http/app.ts';
 import { logAlarm } from './http/boot/alarms.ts';
 import type { Schemas } from './inspect/schema.ts';
+import { createMetrics, type Metrics } from './metrics.ts';
 import { createSchemaFinder } from './schema-files.ts';
 import { ensureBuiltIns } from './service/builtin.ts';
 import { createBundleService } from './service/bundles.ts';
@@ -34,6 +37,7 @@ import { createWaitService } from './service/wait.ts';
 import { createWatch } from './service/watch.ts';
 import { createWindowService } from './service/windows.ts';
 import { openStore } from './store/open.ts';
+import { type Certificate, openCertificate } from './tls.ts';
 
 /** A running service. */
 export interface Running {
@@ -43,6 +47,8 @@ export interface Running {
   publicUrl: string;
   /** Where the admin token was put, if this start made it. */
   adminTokenFile: string | null;
+  /** The certificate's file, if nobody else vouches for it: clients must be told to trust it. */
+  selfSigned: string | null;
   /** Serves what is under way, then ends. */
   stop(): Promise<void>;
 }
@@ -52,8 +58,16 @@ export interface Running {
  * @throws ConfigError or BootbundleError, each a line for the operator
  */
 export async function start(config: Config): Promise<Running> {
+  const certificate = config.tls && (await openCertificate(config.tls));
   const dataDir = openDataDir(config.dataDir);
-  const { store, keys } = await open(config, dataDir);
+  const metrics: Metrics = createMetrics({
+    version: product.version,
+    engine: config.databaseUrl === null ? 'sqlite' : 'postgres',
+    clock: Date.now,
+    countStates: () => store.countInstancesByState(Date.now(), config.deadlines),
+    pool: () => store.pool(),
+  });
+  const { store, keys } = await open(config, dataDir, metrics);
   const apps: FastifyInstance[] = [];
   const onTrouble = (error: unknown, what: string) => apps[0]?.log.error({ err: error }, what);
   const retention = createRetention({ store, keepMs: config.ledgerRetention, clock: Date.now, onTrouble });
@@ -61,7 +75,10 @@ export async function start(config: Config): Promise<Running> {
     store,
     deadlines: config.deadlines,
     clock: Date.now,
-    onSilent: (instance, { reason }) => apps[0]?.log.warn({ instance, reason }, 'silent'),
+    onSilent: (instance, { reason }) => {
+      metrics.onSilent();
+      apps[0]?.log.warn({ instance, reason }, 'silent');
+    },
     onTrouble,
   });
   const close = async () => {
@@ -71,12 +88,13 @@ export async function start(config: Config): Promise<Running> {
   try {
     const admin = config.adminToken === null ? dataDir.adminToken() : { token: config.adminToken, made: false };
     await ensureBuiltIns(store, Date.now);
-    const urls = await listen(config, store, keys, createAuthenticator(admin.token), apps);
+    const urls = await listen(config, { store, keys, metrics, certificate }, createAuthenticator(admin.token), apps);
     retention.start();
     watch.start();
     return {
       ...urls,
       adminTokenFile: admin.made ? join(dataDir.path, 'admin-token') : null,
+      selfSigned: certificate?.selfSigned && config.tls ? config.tls.cert : null,
       stop: close,
     };
   } catch (error) {
@@ -96,12 +114,13 @@ export async function reseal(config: Config): Promise<Resealed> {
 }
 
 /** The database, and the keys it was made under. */
-async function open(config: Config, dataDir: DataDir): Promise<{ store: Store; keys: KeyRing }> {
+async function open(config: Config, dataDir: DataDir, metrics?: Metrics): Promise<{ store: Store; keys: KeyRing }> {
   if (config.databaseUrl !== null && config.keys === null)
     throw new ConfigError('BOOTBUNDLE_KEY: needed with PostgreSQL, the same for every replica; try: openssl rand -hex 32');
   const file = join(dataDir.path, 'bootbundle.db');
   const keys = createKeyRing(config.keys ?? [dataDir.key(!existsSync(file))]);
-  const store = await openStore(config.databaseUrl === null ? { file } : { url: config.databaseUrl });
+  const location = config.databaseUrl === null ? { file } : { url: config.databaseUrl };
+  const store = await openStore(location, metrics?.onDatabaseError);
   try {
     if (await store.claimKey(keys.checks)) return { store, keys };
     throw new ConfigError(
@@ -126,7 +145,8 @@ export async function describeApi(): Promise<object> {
     ...{ store, keys, publicUrl: 'http://localhost:8080', schemas, deadlines, clock: Date.now, freshId },
     ...{ policyDefaults: DEFAULT_POLICY, onTrouble, onAlarm: () => undefined },
   });
-  const app = await buildApp({ ...deps, authenticate: () => null, log: { level: 'silent' }, scopes: 'all' });
+  const metrics = { expose: async () => ({ type: 'text/plain', text: '' }), onRequest: () => undefined };
+  const app = await buildApp({ ...deps, metrics, authenticate: () => null, log: { level: 'silent' }, scopes: 'all' });
   try {
     await app.ready();
     return app.swagger();
@@ -136,8 +156,11 @@ export async function describeApi(): Promise<object> {
   }
 }
 
+/** What services tell the metrics, if there are any. */
+type Hooks = Pick<Metrics, 'onFetch' | 'onRender' | 'onCommit' | 'onPublish'>;
+
 /** What a set of services hangs on. */
-export interface Foundation {
+export interface Foundation extends Partial<Hooks> {
   store: Store;
   keys: KeyRing;
   /** What machines see, without a final slash. */
@@ -185,36 +208,69 @@ export function buildServices(foundation: Foundation) {
 /** Builds the services around the URL that machines see, and puts them behind one listener or two. */
 async function listen(
   config: Config,
-  store: Store,
-  keys: KeyRing,
+  {
+    store,
+    keys,
+    metrics,
+    certificate,
+  }: Pick<Foundation, 'store' | 'keys'> & { metrics: Metrics; certificate: Certificate | null },
   authenticate: Authenticate,
   apps: FastifyInstance[],
 ): Promise<{ url: string; publicUrl: string }> {
-  const operators = { host: config.host, port: config.port || (await freePort(config.host)) };
-  const machines = config.bootListen ?? operators;
+  const operators = { host: config.host, port: config.port || (await freePort(config.host)), tls: certificate !== null };
+  const machines = config.bootListen ? { ...config.bootListen, tls: certificate !== null && config.bootTls } : operators;
   const publicUrl = config.publicUrl ?? urlOf(machines);
 
   const onTrouble = (error: unknown, what: string) => apps[0]?.log.error({ err: error }, what);
   const schemas = await createSchemaFinder({ dataDir: config.dataDir, file: config.cloudInitSchema, onTrouble });
-  const onAlarm = (alarm: Alarm) => apps[0] && logAlarm(apps[0].log, alarm);
+  const onAlarm = (alarm: Alarm) => {
+    metrics.onAlarm(alarm);
+    if (apps[0]) logAlarm(apps[0].log, alarm);
+  };
   const { policyDefaults, trustedProxies } = config;
   const deps = {
     ...buildServices({
+      ...metrics,
       ...{ store, keys, publicUrl, schemas, clock: Date.now, freshId },
       ...{ policyDefaults, deadlines: config.deadlines, onTrouble, onAlarm },
     }),
+    metrics,
+    onReport: metrics.onReport,
     authenticate,
     trustedProxies,
     log: { level: config.logLevel },
   };
 
   const separate = config.bootListen !== null;
-  apps.push(await buildApp({ ...deps, scopes: separate ? 'operators' : 'all' }));
-  if (separate) apps.push(await buildApp({ ...deps, scopes: 'machines' }));
+  const build = async ({ tls }: Address, scopes: AppDeps['scopes']) => {
+    apps.push(await buildApp({ ...deps, tls: tls && certificate ? certificate.options : null, scopes }));
+  };
+  await build(operators, separate ? 'operators' : 'all');
+  if (separate) await build(machines, 'machines');
+  if (certificate) renew(certificate, apps, machines.tls ? apps : apps.slice(0, 1));
   for (const [app, address] of [[apps[0], operators] as const, [apps[1], machines] as const]) if (app) await bind(app, address);
-  if (!isLoopback(config.host))
-    apps[0]?.log.warn(`operators are served on ${config.host} without TLS: tokens cross the network in the clear`);
+  const warn = (line: string) => apps[0]?.log.warn(line);
+  for (const line of certificate?.warnings(Date.now()) ?? []) warn(line);
+  if (!operators.tls && !isLoopback(config.host))
+    warn(`operators are served on ${config.host} without TLS: tokens cross the network in the clear`);
+  if (machines.tls && certificate?.selfSigned)
+    warn(
+      'machines are served with a self-signed certificate: cloud-init fetches only if its image trusts it; see BOOTBUNDLE_BOOT_TLS',
+    );
   return { url: urlOf(operators), publicUrl };
+}
+
+/** A renewed certificate is served without a restart, until the first listener closes. */
+function renew(certificate: Certificate, apps: readonly FastifyInstance[], withTls: readonly FastifyInstance[]): void {
+  const end = certificate.follow(
+    // Fastify's type knows only plain servers.
+    withTls.map(({ server }) => server as unknown as Server),
+    (trouble) =>
+      trouble === null
+        ? apps[0]?.log.info('the renewed certificate is served from now on')
+        : apps[0]?.log.error(`the certificate is served as it was: ${trouble}`),
+  );
+  apps[0]?.addHook('preClose', async () => end());
 }
 
 function freshId(): string {
@@ -224,6 +280,7 @@ function freshId(): string {
 interface Address {
   host: string;
   port: number;
+  tls: boolean;
 }
 
 async function bind(app: FastifyInstance, { host, port }: Address): Promise<void> {
@@ -251,8 +308,8 @@ async function freePort(host: string): Promise<number> {
   return port;
 }
 
-function urlOf({ host, port }: Address): string {
-  return `http://${host.includes(':') ? `[${host}]` : host}:${port}`;
+function urlOf({ host, port, tls }: Address): string {
+  return `${tls ? 'https' : 'http'}://${host.includes(':') ? `[${host}]` : host}:${port}`;
 }
 
 function isLoopback(host: string): boolean {

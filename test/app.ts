@@ -8,6 +8,7 @@ import { type AppDeps, buildApp } from '../src/http/app.ts';
 import { logAlarm } from '../src/http/boot/alarms.ts';
 import type { SchemaSet } from '../src/inspect/schema.ts';
 import { buildServices } from '../src/main.ts';
+import { createMetrics } from '../src/metrics.ts';
 import { createAuthenticator, createKeyRing, type KeyRing } from '../src/service/keys.ts';
 import { openStore } from '../src/store/open.ts';
 import { contractOf, type HoldContract } from './contract.ts';
@@ -59,13 +60,22 @@ export async function buildTestApp(
   let now = START;
   let ids = 0;
   const lines: string[] = [];
+  const clock = () => now;
+  const metrics = createMetrics({
+    version: '0.0.0',
+    engine: 'sqlite',
+    clock,
+    countStates: () => store.countInstancesByState(now, DEADLINES),
+    pool: () => store.pool(),
+  });
   const services = buildServices({
+    ...metrics,
     store,
     keys,
     publicUrl,
     schemas,
     deadlines: DEADLINES,
-    clock: () => now,
+    clock,
     freshId: () => (++ids).toString(16).padStart(16, '0'),
     onTrouble: () => undefined,
     policyDefaults,
@@ -73,6 +83,7 @@ export async function buildTestApp(
   });
   const app: FastifyInstance = await buildApp({
     ...services,
+    metrics,
     authenticate: createAuthenticator(TOKEN),
     scopes: 'all',
     log: { level: 'info', stream: { write: (line) => lines.push(line) } },

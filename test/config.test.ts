@@ -45,6 +45,8 @@ test('with nothing set there is a default for everything', () => {
     host: '127.0.0.1',
     port: 8080,
     bootListen: null,
+    tls: null,
+    bootTls: true,
     publicUrl: null,
     dataDir: './data',
     databaseUrl: null,
@@ -190,6 +192,9 @@ test('every setting that is no secret has a flag, which goes before the variable
     HOST: 'flag.example.com',
     PORT: '1',
     BOOT_LISTEN: 'flag.example.com:2',
+    TLS_CERT: '/flag.pem',
+    TLS_KEY: '/flag.key',
+    BOOT_TLS: 'false',
     PUBLIC_URL: 'http://flag.example.com',
     DATA_DIR: '/flag',
     CLOUD_INIT_SCHEMA: '/flag.json',
@@ -204,11 +209,24 @@ test('every setting that is no secret has a flag, which goes before the variable
   };
   const open = SETTINGS.filter((setting) => !('secret' in setting)).map(({ name }) => name);
   assert.deepEqual(Object.keys(values).sort(), [...open].sort());
-  const env = { HOST: 'env', PORT: '9', BOOT_LISTEN: 'env:9', PUBLIC_URL: 'http://env', DATA_DIR: '/env', LOG_LEVEL: 'warn' };
+  const env = {
+    ...{ HOST: 'env', PORT: '9', BOOT_LISTEN: 'env:9', PUBLIC_URL: 'http://env', DATA_DIR: '/env', LOG_LEVEL: 'warn' },
+    ...{ TLS_CERT: '/env.pem', TLS_KEY: '/env.key', BOOT_TLS: 'true' },
+  };
   for (const [name, value] of Object.entries(values)) {
     assert.deepEqual(read(env, { [flagOf(name)]: value }), read({ ...env, [name]: value }));
     assert.notDeepEqual(read(env, { [flagOf(name)]: value }), read(env));
   }
+});
+
+test('a certificate needs its key, a key its certificate, and plain HTTP for machines a listener of theirs', () => {
+  const tls = { TLS_CERT: '/tls.pem', TLS_KEY: '/tls.key' };
+  assert.deepEqual(read(tls).tls, { cert: '/tls.pem', key: '/tls.key' });
+  refused('TLS_KEY', { TLS_CERT: '/tls.pem' });
+  refused('TLS_CERT', { TLS_KEY: '/tls.key' });
+  refused('BOOT_TLS', { ...tls, BOOT_TLS: 'false' });
+  for (const nonsense of ['no', '0', 'TRUE']) refused('BOOT_TLS', { ...tls, BOOT_LISTEN: 'x:1', BOOT_TLS: nonsense });
+  assert.equal(read({ ...tls, BOOT_LISTEN: 'x:1', BOOT_TLS: 'false' }).bootTls, false);
 });
 
 test('a bad flag is refused under the name of its variable', () => {

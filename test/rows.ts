@@ -73,6 +73,10 @@ export function rowsOf(database: Database): Rows {
         .values({ instance, at, kind, key, body: JSON.stringify(told[kind]) })
         .execute(),
     );
+    if (kind !== 'phoneHome') return;
+    await database.write(async (db) => {
+      await db.updateTable('instance').set({ told_instance_id: key }).where('name', '=', instance).execute();
+    });
   };
   return {
     report,

@@ -24,7 +24,9 @@ const IMPORTS: Record<string, readonly string[]> = {
   config: ['domain'],
   'data-dir': ['config'],
   'schema-files': ['domain', 'inspect'],
-  main: ['config', 'data-dir', 'domain', 'http', 'inspect', 'schema-files', 'service', 'store'],
+  tls: ['config'],
+  metrics: ['domain'],
+  main: ['config', 'data-dir', 'domain', 'http', 'inspect', 'metrics', 'schema-files', 'service', 'store', 'tls'],
   cli: ['config', 'domain', 'explain', 'main', 'schema-files', 'service'],
 };
 /** What only one room may import. */
@@ -34,7 +36,8 @@ const DRIVERS: Record<string, readonly string[]> = {
   pg: ['store'],
   fastify: ['http', 'main'],
   'node:http': ['http'],
-  'node:fs': ['config', 'data-dir', 'schema-files', 'main', 'store', 'guest', 'cli'],
+  'prom-client': ['metrics'],
+  'node:fs': ['config', 'data-dir', 'schema-files', 'tls', 'main', 'store', 'guest', 'cli'],
 };
 /** What the domain and the pure rooms may take from Node. */
 const PURE = ['domain', 'explain', 'inspect', 'render'];

@@ -23,6 +23,7 @@ export const serve: Command = {
     process.stderr.write(
       `bootbundle serves ${running.url}/api/v1 (docs: ${running.url}/docs); machines fetch from ${running.publicUrl}\n`,
     );
+    if (running.selfSigned) process.stderr.write(`the certificate is self-signed: curl needs --cacert ${running.selfSigned}\n`);
     if (running.adminTokenFile)
       process.stderr.write(
         `made an admin token: ${running.adminTokenFile} (for curl: -K ${running.adminTokenFile.replace(/admin-token$/, 'admin.curlrc')})\n`,

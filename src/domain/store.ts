@@ -151,6 +151,13 @@ export interface InstanceChange {
   changed: boolean;
 }
 
+/** The connections of a pool: how many there are, how many of them do nothing, and how many uses wait for one. */
+export interface PoolUse {
+  total: number;
+  idle: number;
+  waiting: number;
+}
+
 /**
  * Where everything is kept. Each method is one whole, atomic operation: when it resolves, what it wrote is on disk;
  * when it rejects, nothing was written. Any method may reject with `unavailable` (the database is away) or `storage_full`.
@@ -398,6 +405,10 @@ export interface Store {
    * @returns false when it knows none of them, so belongs to another key
    */
   claimKey(checks: readonly string[]): Promise<boolean>;
+  /** How many living instances are in each state at `now`. One query. */
+  countInstancesByState(now: number, deadlines: Deadlines): Promise<Record<State, number>>;
+  /** The connections to the database now; null where there is no pool. */
+  pool(): PoolUse | null;
   /** Resolves when a trivial query does. */
   ping(): Promise<void>;
   close(): Promise<void>;

@@ -1,4 +1,5 @@
 import type { Socket } from 'node:net';
+import type { TlsOptions } from 'node:tls';
 import { Ajv } from 'ajv';
 import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest, LogController } from 'fastify';
 import { notFound } from '../domain/errors.ts';
@@ -8,13 +9,18 @@ import type { OnReport } from './boot/reports.ts';
 import { settleAddress } from './client-address.ts';
 import { formatJson, sendBootLine, sendProblem } from './errors.ts';
 import { documentApi } from './openapi.ts';
-import { opsScope } from './ops.ts';
+import { type Expose, opsScope } from './ops.ts';
+import { securityHeaders } from './security.ts';
 
 export interface AppDeps extends ApiServices {
   /** Resolves when the service can do its work. */
   ready: () => Promise<void>;
   /** Told of every report and what became of it. */
   onReport?: OnReport;
+  /** What monitoring gets to see, and what counts each answer. */
+  metrics: { expose: Expose; onRequest: (answered: Answered) => void };
+  /** What the listener serves https with; null: plain HTTP. */
+  tls?: TlsOptions | null;
   /** Which scopes this listener has: everything, or (with a boot listener) only the machines' or only the operators'. */
   scopes: 'all' | 'machines' | 'operators';
   /** The proxies whose X-Forwarded-For is believed, as networks; none: nobody's is. */
@@ -23,13 +29,23 @@ export interface AppDeps extends ApiServices {
   log: { level: string; stream?: { write(line: string): void } };
 }
 
+/** An answer, as far as it is counted. `scope`: whose URL space it was asked in. */
+export interface Answered {
+  scope: 'boot' | 'api' | 'ops';
+  method: string;
+  status: number;
+}
+
 /** The machines' URL space; anything that begins like it is answered in the machines' way. */
 const BOOT_URL = /^\/(i|s|r)(\/|$)|^\/healthz(\?|$)/;
 
 /** The whole HTTP surface: every scope is listed here, by hand. */
 export async function buildApp(deps: AppDeps): Promise<FastifyInstance> {
   const settle = settleAddress(deps.trustedProxies ?? []);
+  const headers = securityHeaders(Boolean(deps.tls));
+  const logRequest = requestLog(deps.metrics.onRequest);
   const app = fastify({
+    ...(deps.tls ? { https: deps.tls } : {}),
     logger: deps.log,
     // Fastify's own request log prints URLs, and with them capabilities: logRequest says the route instead.
     logController: new LogController({ disableRequestLogging: true }),
@@ -46,11 +62,15 @@ export async function buildApp(deps: AppDeps): Promise<FastifyInstance> {
     frameworkErrors: (error, request, reply) => {
       // No hook runs for these.
       settle(request as FastifyRequest);
+      (reply as FastifyReply).headers(headers);
       reply.raw.once('finish', () => logRequest(request as FastifyRequest, reply as FastifyReply));
       dispatchError(error, request as FastifyRequest, reply as FastifyReply);
     },
   });
   app.addHook('onRequest', settle);
+  app.addHook('onRequest', async (_request, reply) => {
+    reply.headers(headers);
+  });
   useStrictValidation(app);
   app.setErrorHandler(dispatchError);
   app.setNotFoundHandler((request, reply) =>
@@ -65,7 +85,7 @@ export async function buildApp(deps: AppDeps): Promise<FastifyInstance> {
   closeWhenIdle(app);
 
   if (deps.scopes !== 'machines') await documentApi(app);
-  await app.register(opsScope, { ready: deps.ready, scopes: deps.scopes });
+  await app.register(opsScope, { ready: deps.ready, expose: deps.metrics.expose, scopes: deps.scopes });
   if (deps.scopes !== 'operators') await app.register(bootScope, deps);
   if (deps.scopes !== 'machines') await app.register(apiScope, { ...deps, prefix: '/api/v1' });
   return app;
@@ -104,21 +124,30 @@ function refuseNonsense(this: FastifyInstance, error: NodeJS.ErrnoException, soc
   );
 }
 
-/** One line per answer: the route's pattern, never its URL, so no capability gets into the log; the machine by its name. */
-async function logRequest(request: FastifyRequest, reply: FastifyReply): Promise<void> {
-  const params = request.params as { instance?: string; bundle?: string } | undefined;
-  request.log.info(
-    {
-      method: request.method,
-      route: request.is404 ? null : (request.routeOptions.url ?? null),
-      status: reply.statusCode,
-      ms: Math.round(reply.elapsedTime * 10) / 10,
-      address: request.ip,
-      instance: request.instanceName ?? params?.instance,
-      bundle: params?.bundle,
-    },
-    'request',
-  );
+/** Logs and counts answers: one line each, with the route's pattern, never its URL, so no capability gets into the log; the machine by its name. */
+function requestLog(onRequest: AppDeps['metrics']['onRequest']) {
+  return async (request: FastifyRequest, reply: FastifyReply): Promise<void> => {
+    const params = request.params as { instance?: string; bundle?: string } | undefined;
+    const { method, raw } = request;
+    onRequest({ scope: scopeOf(raw.url ?? ''), method, status: reply.statusCode });
+    request.log.info(
+      {
+        method,
+        route: request.is404 ? null : (request.routeOptions.url ?? null),
+        status: reply.statusCode,
+        ms: Math.round(reply.elapsedTime * 10) / 10,
+        address: request.ip,
+        instance: request.instanceName ?? params?.instance,
+        bundle: params?.bundle,
+      },
+      'request',
+    );
+  };
+}
+
+function scopeOf(url: string): Answered['scope'] {
+  if (/^\/(i|s|r)(\/|$)/.test(url)) return 'boot';
+  return /^\/api(\/|$)/.test(url) ? 'api' : 'ops';
 }
 
 /**
@@ -135,11 +164,17 @@ function continueWhenRead(app: FastifyInstance): void {
 /**
  * A server that closes cuts what Node calls idle connections: also those of answers that were ended but are not sent yet, so that a
  * machine would get half a document (and cloud-init 22.4 would take it). And it waits for connections on which nothing was ever asked
- * (a balancer's, a browser's). Here all are cut, once no request is under way.
+ * (a balancer's, a browser's, one that is in its TLS handshake). Here all are cut, once no request is under way.
  */
 function closeWhenIdle(app: FastifyInstance): void {
   const { server } = app;
+  // With TLS, what carries the encrypted connections: Node's own list begins after the handshake.
+  const carriers = new Set<Socket>();
   let underWay = 0;
+  server.on('connection', (socket: Socket) => {
+    carriers.add(socket);
+    socket.once('close', () => carriers.delete(socket));
+  });
   server.on('request', (_request, response) => {
     underWay++;
     response.once('close', () => underWay--);
@@ -147,7 +182,12 @@ function closeWhenIdle(app: FastifyInstance): void {
   server.closeIdleConnections = () => undefined;
   app.addHook('preClose', async () => {
     if (!server.listening) return;
-    const timer = setInterval(() => underWay === 0 && server.closeAllConnections(), 20);
+    const cut = () => {
+      if (underWay > 0) return;
+      server.closeAllConnections();
+      for (const socket of carriers) socket.destroy();
+    };
+    const timer = setInterval(cut, 20);
     server.once('close', () => clearInterval(timer));
   });
 }

@@ -3,14 +3,21 @@ import { Type } from '@fastify/type-provider-typebox';
 import type { FastifyPluginAsync } from 'fastify';
 import { unavailable } from '../domain/errors.ts';
 import { problems } from './schemas.ts';
+import { pagePolicy } from './security.ts';
 
 const Status = Type.Object({ status: Type.Literal('ok') });
 
+/** The metrics as they are now, in Prometheus's text format, with its media type. */
+export type Expose = () => Promise<{ type: string; text: string }>;
+
+export interface OpsServices {
+  ready: () => Promise<void>;
+  expose: Expose;
+  scopes: 'all' | 'machines' | 'operators';
+}
+
 /** What monitoring and the curious call; no token. /healthz is the machines' listener's too. */
-export const opsScope: FastifyPluginAsync<{ ready: () => Promise<void>; scopes: 'all' | 'machines' | 'operators' }> = async (
-  app,
-  { ready, scopes },
-) => {
+export const opsScope: FastifyPluginAsync<OpsServices> = async (app, { ready, expose, scopes }) => {
   app.get(
     '/healthz',
     {
@@ -48,6 +55,25 @@ export const opsScope: FastifyPluginAsync<{ ready: () => Promise<void>; scopes: 
     },
   );
 
+  app.get(
+    '/metrics',
+    {
+      schema: {
+        operationId: 'metrics',
+        summary: 'Metrics for Prometheus',
+        tags: ['ops'],
+        security: [],
+        // A scraper may add what it likes to its URL.
+        querystring: Type.Object({}),
+        response: { 200: { description: 'Its text format', content: { 'text/plain': { schema: Type.String() } } } },
+      },
+    },
+    async (_request, reply) => {
+      const { type, text } = await expose();
+      return reply.type(type).send(text);
+    },
+  );
+
   app.get('/openapi.json', { schema: { hide: true } }, async () => app.swagger());
-  await app.register(swaggerUi, { routePrefix: '/docs', staticCSP: true });
+  await app.register(swaggerUi, { routePrefix: '/docs', staticCSP: true, transformStaticCSP: pagePolicy });
 };

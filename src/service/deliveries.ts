@@ -5,6 +5,7 @@ import { NO_BOOT } from '../domain/boot.ts';
 import {
   type Delivery,
   type DeliveryInputs,
+  type FetchOutcome,
   type NewDelivery,
   REPEAT_WINDOW_MS,
   type Recorded,
@@ -19,6 +20,7 @@ import type { Page, Store } from '../domain/store.ts';
 import { RENDERER_VERSION } from '../render/document.ts';
 import type { Document, DocumentService } from './documents.ts';
 import type { KeyRing } from './keys.ts';
+import { stopwatch } from './stopwatch.ts';
 
 /** Who asks for a document, as far as the wire tells. */
 export interface Fetcher {
@@ -69,9 +71,13 @@ export function createDeliveryService(deps: {
   onTrouble: (error: unknown, what: string) => void;
   /** Told of each alarm when it begins; what adds to one is told by its row only. */
   onAlarm: (alarm: Alarm) => void;
+  /** Told of each fetch, each rendering for one, each commit; for the metrics. */
+  onFetch?: (fetch: { purpose: 'include' | 'seed'; outcome: FetchOutcome; seconds: number }) => void;
+  onRender?: (rendering: { seconds: number; bytes: number }) => void;
+  onCommit?: (commit: { seconds: number; rows: number }) => void;
 }): DeliveryService {
-  const { store, documents, keys, policyDefaults, publicUrl, clock, onTrouble, onAlarm } = deps;
-  const commit = groupCommit((rows) => store.recordDeliveries(rows, policyDefaults));
+  const { store, documents, keys, policyDefaults, publicUrl, clock, onTrouble, onAlarm, onFetch, onRender, onCommit } = deps;
+  const commit = groupCommit((rows) => store.recordDeliveries(rows, policyDefaults), onCommit);
   const pace = createPace();
   let underWay = 0;
 
@@ -126,8 +132,11 @@ export function createDeliveryService(deps: {
   }
 
   async function render(instance: Instance): Promise<Document> {
+    const seconds = stopwatch();
     try {
-      return await documents.render(instance);
+      const document = await documents.render(instance);
+      onRender?.({ seconds: seconds(), bytes: document.bytes.length });
+      return document;
     } catch (error) {
       // What an operator broke since is our trouble, not the machine's: it waits and asks again.
       if (error instanceof BootbundleError && error.kind === 'unavailable') throw error;
@@ -220,28 +229,43 @@ export function createDeliveryService(deps: {
     throw unavailable('changing', 'the instance changes faster than its document is rendered');
   };
 
+  /** Tells how a fetch ends, and when. */
+  async function told<T>(purpose: 'include' | 'seed', good: FetchOutcome, answer: () => Promise<T>): Promise<T> {
+    const seconds = stopwatch();
+    const tell = (outcome: FetchOutcome) => onFetch?.({ purpose, outcome, seconds: seconds() });
+    try {
+      const answered = await answer();
+      tell(good);
+      return answered;
+    } catch (error) {
+      tell(outcomeOf(error));
+      throw error;
+    }
+  }
+
   return {
     fetching: () => underWay > 0,
 
     async deliver(purpose, capability, fetcher) {
       underWay++;
       try {
-        return await deliver(purpose, capability, fetcher);
+        return await told(purpose, 'delivered', () => deliver(purpose, capability, fetcher));
       } finally {
         underWay--;
       }
     },
 
-    async peek(purpose, capability, fetcher) {
-      const instance = await open(purpose, capability, fetcher);
-      const { refusal } = await judge(instance, fetcher, clock());
-      const { name } = instance;
-      if (refusal === null) return { instance: name, bytes: (await render(instance)).bytes, refusal };
-      if (purpose === 'seed') return { instance: name, bytes: NOTHING, refusal };
-      const instead = await renderAfterClose(instance);
-      if (!instead) throw refused(name, refusal);
-      return { instance: name, bytes: instead.bytes, refusal };
-    },
+    peek: (purpose, capability, fetcher) =>
+      told(purpose, 'head', async () => {
+        const instance = await open(purpose, capability, fetcher);
+        const { refusal } = await judge(instance, fetcher, clock());
+        const { name } = instance;
+        if (refusal === null) return { instance: name, bytes: (await render(instance)).bytes, refusal };
+        if (purpose === 'seed') return { instance: name, bytes: NOTHING, refusal };
+        const instead = await renderAfterClose(instance);
+        if (!instead) throw refused(name, refusal);
+        return { instance: name, bytes: instead.bytes, refusal };
+      }),
 
     async seed(capability, document, fetcher) {
       const instance = await open('seed', capability, fetcher);
@@ -324,6 +348,12 @@ function yaml(value: JsonObject): string {
   return dump(value, { lineWidth: -1 });
 }
 
+function outcomeOf(error: unknown): FetchOutcome {
+  const kind = error instanceof BootbundleError ? error.kind : 'internal';
+  if (kind === 'not_found') return 'not_found';
+  return kind === 'gone' || kind === 'forbidden' ? 'refused' : 'failed';
+}
+
 /** At most so many rows in one commit: a batch must not hold up the next for long. */
 const BATCH = 500;
 
@@ -331,15 +361,20 @@ const BATCH = 500;
  * One commit for every fetch that waits: while one batch is being written the next gathers. A fetch that comes alone is
  * written at the end of its turn of the event loop.
  */
-function groupCommit(write: (rows: readonly NewDelivery[]) => Promise<Recorded[]>): (row: NewDelivery) => Promise<Recorded> {
+function groupCommit(
+  write: (rows: readonly NewDelivery[]) => Promise<Recorded[]>,
+  onCommit?: (commit: { seconds: number; rows: number }) => void,
+): (row: NewDelivery) => Promise<Recorded> {
   const waiting: { row: NewDelivery; resolve: (recorded: Recorded) => void; reject: (error: unknown) => void }[] = [];
   let writing = false;
 
   async function drain() {
     while (waiting.length > 0) {
       const batch = waiting.splice(0, BATCH);
+      const seconds = stopwatch();
       try {
         const recorded = await write(batch.map(({ row }) => row));
+        onCommit?.({ seconds: seconds(), rows: batch.length });
         batch.forEach(({ resolve }, index) => {
           resolve(recorded[index] as Recorded);
         });

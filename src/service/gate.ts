@@ -5,6 +5,7 @@ import { type PolicyDefaults, policyInForce, windowAt } from '../domain/policy.t
 import type { Sight, Store } from '../domain/store.ts';
 import { type DocumentService, type Scene, sightOf, usesSecrets, type WhatIf } from './documents.ts';
 import type { Pause } from './slices.ts';
+import { stopwatch } from './stopwatch.ts';
 
 /** How an operator answers for what a change breaks. */
 export interface Consent {
@@ -57,12 +58,15 @@ export function createGate({
   slices,
   policyDefaults,
   clock,
+  onPublish,
 }: {
   store: Store;
   documents: DocumentService;
   slices: () => Pause;
   policyDefaults: PolicyDefaults;
   clock: () => number;
+  /** Told how long each publication took, its wait for its turn included; for the metrics. */
+  onPublish?: (publication: { seconds: number; outcome: 'published' | 'refused' }) => void;
 }): Gate {
   let last: Promise<unknown> = Promise.resolve();
 
@@ -75,8 +79,13 @@ export function createGate({
 
   return {
     inTurn(publication) {
+      const seconds = stopwatch();
       const turn = last.then(publication);
-      last = turn.catch(() => undefined);
+      const ended = (outcome: 'published' | 'refused') => onPublish?.({ seconds: seconds(), outcome });
+      last = turn.then(
+        () => ended('published'),
+        () => ended('refused'),
+      );
       return turn;
     },
 

@@ -1,6 +1,7 @@
 import type { Generated, Kysely, RawBuilder, Transaction } from 'kysely';
 import type { Engine } from '../../migrations/index.ts';
 import { sha256 } from '../domain/bundle.ts';
+import type { PoolUse } from '../domain/store.ts';
 
 /** The tables as migrations/ makes them. Integers come back as numbers in both engines, bytes as Buffer. */
 export interface Schema {
@@ -147,6 +148,9 @@ export interface InstanceRow {
   told_instance_id: string | null;
 }
 
+/** Told the code of each error that is the database's own: `database_unavailable`, …; `internal` for what nobody foresaw. */
+export type OnDatabaseError = (code: string) => void;
+
 /**
  * One engine, as the queries see it. Each method rejects only with a BootbundleError or with what `work` threw by mistake.
  * `work` may run several times, so it must have no effect but on the database.
@@ -161,6 +165,8 @@ export interface Database {
   exclusive<T>(work: (db: Transaction<Schema>) => Promise<T>): Promise<T>;
   /** Clears the engine's files of what committed transactions deleted, as far as it can. When it rejects, they stay committed. */
   wipe(): Promise<void>;
+  /** Its connections now; null where there is no pool. */
+  pool(): PoolUse | null;
   /** Selects the names of the tables that are there. */
   tables: RawBuilder<{ name: string }>;
   /** Waits for what is under way. */

@@ -98,3 +98,8 @@ export function translate(error: unknown): unknown {
   const meaning = MEANINGS.find(([prefix]) => code.startsWith(prefix))?.[1];
   return meaning ? new BootbundleError(meaning.kind, meaning.code, meaning.message, { cause: error }) : error;
 }
+
+/** Whether an error is the database's own, and nobody's mistake who used it. */
+export function isTrouble(translated: unknown): boolean {
+  return !(translated instanceof BootbundleError) || ['unavailable', 'storage_full'].includes(translated.kind);
+}

@@ -1,4 +1,6 @@
-import { storeClosed, translate } from './errors.ts';
+import { BootbundleError } from '../domain/errors.ts';
+import type { OnDatabaseError } from './database.ts';
+import { isTrouble, storeClosed, translate } from './errors.ts';
 
 /** What every use of a database goes through: errors become the caller's, and closing waits for what is under way. */
 export interface Gate {
@@ -7,8 +9,8 @@ export interface Gate {
   close(): Promise<void>;
 }
 
-/** `shut` frees the connections; it is called once, when nothing uses them any more. */
-export function gate(shut: () => Promise<void>): Gate {
+/** `shut` frees the connections; it is called once, when nothing uses them any more. `onError` is told of trouble of the database's own. */
+export function gate(shut: () => Promise<void>, onError?: OnDatabaseError): Gate {
   const underWay = new Set<Promise<unknown>>();
   let closing: Promise<void> | undefined;
   return {
@@ -19,7 +21,9 @@ export function gate(shut: () => Promise<void>): Gate {
       try {
         return await result;
       } catch (error) {
-        throw translate(error);
+        const translated = translate(error);
+        if (isTrouble(translated)) onError?.(translated instanceof BootbundleError ? translated.code : 'internal');
+        throw translated;
       } finally {
         underWay.delete(result);
       }

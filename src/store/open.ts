@@ -3,7 +3,7 @@ import type { Store } from '../domain/store.ts';
 import { alarmStore } from './alarm.ts';
 import { auditStore } from './audit.ts';
 import { bundleStore } from './bundle.ts';
-import type { Database } from './database.ts';
+import type { Database, OnDatabaseError } from './database.ts';
 import { deliveryStore } from './delivery.ts';
 import { instanceStore } from './instance.ts';
 import { ledgerStore } from './ledger.ts';
@@ -19,10 +19,11 @@ export type StoreLocation = { url: string; file?: undefined } | { file: string; 
 
 /**
  * Opens the database, brings its schema up to date, and returns the store. A file is made if it does not exist; its folder must.
+ * `onError` is told of what goes wrong in it from then on.
  * @throws unavailable when it cannot be reached; conflict `newer_schema`, `foreign_database` when it is not for this version or not ours
  */
-export async function openStore(location: StoreLocation): Promise<Store> {
-  const database = await openDatabase(location);
+export async function openStore(location: StoreLocation, onError?: OnDatabaseError): Promise<Store> {
+  const database = await openDatabase(location, onError);
   try {
     await migrate(database);
     return createStore(database);
@@ -33,10 +34,10 @@ export async function openStore(location: StoreLocation): Promise<Store> {
 }
 
 /** Loads only the driver that is needed: starting fast matters (a restart must fit into cloud-init's retries). */
-async function openDatabase(location: StoreLocation): Promise<Database> {
+async function openDatabase(location: StoreLocation, onError?: OnDatabaseError): Promise<Database> {
   return location.url === undefined
-    ? (await import('./sqlite.ts')).openSqlite(location.file)
-    : (await import('./postgres.ts')).openPostgres(location.url);
+    ? (await import('./sqlite.ts')).openSqlite(location.file, onError)
+    : (await import('./postgres.ts')).openPostgres(location.url, onError);
 }
 
 /** The store on a database whose schema is up to date. */
@@ -74,6 +75,8 @@ export function createStore(database: Database): Store {
       database.read(async (db) => {
         await sql`select 1`.execute(db);
       }),
+
+    pool: () => database.pool(),
 
     close: () => database.close(),
   };

@@ -1,6 +1,6 @@
 import { Kysely, PostgresDialect, type PostgresPoolClient, sql } from 'kysely';
 import pg from 'pg';
-import type { Database, Schema } from './database.ts';
+import type { Database, OnDatabaseError, Schema } from './database.ts';
 import { connectionLost, driverCode } from './errors.ts';
 import { gate } from './gate.ts';
 import { retry } from './retry.ts';
@@ -14,7 +14,7 @@ const MIGRATION_LOCK = 6_271_402_281_953;
  * A pool of connections to PostgreSQL, made when they are needed. Writes are serializable; what the server refuses for another transaction's
  * sake (40001, 40P01) is tried again.
  */
-export function openPostgres(url: string): Database {
+export function openPostgres(url: string, onError?: OnDatabaseError): Database {
   const pool = new pg.Pool({
     connectionString: url,
     application_name: 'bootbundle',
@@ -34,7 +34,7 @@ export function openPostgres(url: string): Database {
       pool: { options: pool.options, connect: () => connect(pool), end: () => pool.end() },
     }),
   });
-  const { pass, close } = gate(() => pool.end());
+  const { pass, close } = gate(() => pool.end(), onError);
 
   return {
     engine: 'postgres',
@@ -53,6 +53,7 @@ export function openPostgres(url: string): Database {
       ),
     // Its files keep deleted rows until the space is used again, and so do its log and its backups: none of that is ours to clear.
     wipe: () => pass(async () => {}),
+    pool: () => ({ total: pool.totalCount, idle: pool.idleCount, waiting: pool.waitingCount }),
     tables: sql`select tablename as name from pg_tables where schemaname = current_schema()`,
     close,
   };

@@ -1,6 +1,6 @@
 import SQLite from 'better-sqlite3';
 import { Kysely, SqliteDialect, type SqliteStatement, sql } from 'kysely';
-import type { Database, Schema } from './database.ts';
+import type { Database, OnDatabaseError, Schema } from './database.ts';
 import { driverCode, foreignDatabase, translate } from './errors.ts';
 import { gate } from './gate.ts';
 import { retry } from './retry.ts';
@@ -17,10 +17,10 @@ const LONGEST_CACHED_STATEMENT = 4096;
  * waits for a write. WAL lets them, and keeps the file sound through a kill; synchronous=FULL makes a commit an fsync.
  * @throws conflict `foreign_database` when the file is something else; it is not touched then
  */
-export async function openSqlite(file: string): Promise<Database> {
+export async function openSqlite(file: string, onError?: OnDatabaseError): Promise<Database> {
   try {
     const [writer, reader] = await connect(file);
-    return asDatabase(writer, reader);
+    return asDatabase(writer, reader, onError);
   } catch (error) {
     throw translate(error);
   }
@@ -57,13 +57,13 @@ function isBusy(error: unknown): boolean {
   return driverCode(error).startsWith('SQLITE_BUSY');
 }
 
-function asDatabase(writing: SQLite.Database, reading: SQLite.Database): Database {
+function asDatabase(writing: SQLite.Database, reading: SQLite.Database, onError?: OnDatabaseError): Database {
   const writer = kysely(writing);
   const reader = reading === writing ? writer : kysely(reading);
   const { pass, close } = gate(async () => {
     reading.close();
     writing.close();
-  });
+  }, onError);
   const wait = (milliseconds: number) => writing.pragma(`busy_timeout = ${milliseconds}`);
   wait(BUSY_MS);
   const write: Database['write'] = (work) => pass(() => retry(() => writer.transaction().execute(work), isBusy));
@@ -87,6 +87,7 @@ function asDatabase(writing: SQLite.Database, reading: SQLite.Database): Databas
           if (error !== LOG_IN_USE) throw error;
         }),
       ),
+    pool: () => null,
     tables: sql`select name from sqlite_master where type = 'table'`,
     close,
   };

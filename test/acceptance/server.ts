@@ -60,11 +60,11 @@ export async function startServer(env: Record<string, string> = {}): Promise<Ser
   };
   after(() => stop('SIGKILL'));
   for (let waited = 0; ; waited += 10) {
-    const port = /serves http:\/\/127\.0\.0\.1:(\d+)\//.exec(written.stderr)?.[1];
-    if (port !== undefined) {
+    const [, url, port] = /serves (https?:\/\/127\.0\.0\.1:(\d+))\//.exec(written.stderr) ?? [];
+    if (url !== undefined) {
       return {
         child,
-        url: `http://127.0.0.1:${port}`,
+        url,
         port: Number(port),
         data,
         token: readFileSync(join(data, 'admin-token'), 'utf8').trim(),

@@ -10,7 +10,7 @@ import { migrate } from '../../src/store/migrate.ts';
 import { createStore, openStore } from '../../src/store/open.ts';
 import { openPostgres } from '../../src/store/postgres.ts';
 import { type PostgresServer, postgresServer } from '../postgres.ts';
-import { conformance, delivery, migrationConformance, refused, sealed, write } from './conformance.ts';
+import { conformance, countConformance, delivery, migrationConformance, refused, sealed, write } from './conformance.ts';
 import { stateConformance } from './state-conformance.ts';
 import { BY, windowConformance } from './windows.ts';
 
@@ -22,6 +22,7 @@ else suite(server);
 
 function suite(server: PostgresServer) {
   conformance('PostgreSQL', async (t) => opened(t, await server.freshDatabase()));
+  countConformance('PostgreSQL', async (t) => database(t, await server.freshDatabase()));
   stateConformance('PostgreSQL', async (t) => database(t, await server.freshDatabase()));
   migrationConformance('PostgreSQL', async (t) => database(t, await server.freshDatabase()));
 
@@ -113,6 +114,17 @@ function suite(server: PostgresServer) {
       const [one, two] = await Promise.all([opened(t, url), opened(t, url)]);
       await one.putInstances([write('vm')], { at: 1 });
       assert.ok(await two.findInstance('vm'));
+    });
+
+    test('its pool tells how many connections there are, and who waits', async (t) => {
+      const store = await opened(t, await server.freshDatabase());
+      const pings = Array.from({ length: 15 }, () => store.ping());
+      await scheduler.yield();
+      const busy = store.pool();
+      await Promise.all(pings);
+      const idle = store.pool();
+      assert.deepEqual([busy?.total, busy?.waiting], [10, 5]);
+      assert.deepEqual([idle?.total, idle?.idle, idle?.waiting], [10, 10, 0]);
     });
 
     test('that is not there is unavailable, at once', async () => {

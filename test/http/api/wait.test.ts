@@ -9,7 +9,8 @@ const BOOTING = { deliveredAt: START, expects: EXPECTS, lastWordAt: START };
 const READY = { ...BOOTING, finalAt: START, finalClock: START, readyAt: START };
 const FAILED = {
   ...BOOTING,
-  failures: [{ what: 'modules-final/config-scripts-user', description: 'exit\u001b code', clock: 0 }],
+  failures: [{ what: 'modules-final/config-scripts-user', description: '', clock: 0 }],
+  errors: [{ what: 'scripts-user', description: 'exit\u001b code', clock: 0 }],
 };
 
 async function bench(t: TestContext) {
@@ -65,7 +66,7 @@ test('one that failed is 409 with the last that happened, as JSON and as text', 
   assert.deepEqual([problem.statusCode, code], [409, 'not_reached']);
   assert.equal(
     detail,
-    'not ready, and will not be without help: vm is failed (cloud-init reported that modules-final/config-scripts-user failed (exit? code))',
+    'not ready, and will not be without help: vm is failed (cloud-init reported that modules-final/config-scripts-user failed: exit? code)',
   );
   assert.deepEqual(
     lines.map((line: string) => line.slice(26, 70)),
@@ -103,7 +104,7 @@ test('a group: all of them, or who is to blame', async (t) => {
   const problem = await api('GET', url);
   assert.deepEqual([problem.statusCode, problem.json().detail], [409, 'not ready, and will not be without help: b is failed']);
   assert.deepEqual(problem.json().lines, [
-    'b: failed: cloud-init reported that modules-final/config-scripts-user failed (exit? code)',
+    'b: failed: cloud-init reported that modules-final/config-scripts-user failed: exit? code',
   ]);
   assert.equal((await api('GET', `${url}&label=rack=a`)).json().items.length, 1);
   assert.match((await api('GET', `${url}&format=text`)).body, /^not ready.*\nb: failed: .*\n$/);

@@ -46,7 +46,7 @@ test('a manifest’s result is kept, once, and stands in the timeline', async (t
   }
   const { items } = await timeline();
   assert.deepEqual(items, [
-    { at: '2026-01-01T00:00:00.000Z', kind: 'registered', version: 1 },
+    { at: '2026-01-01T00:00:00.000Z', kind: 'registered', version: 1, by: null },
     { at: '2026-01-01T00:00:01.000Z', kind: 'manifest', manifest: { ...RESULT, at: '2026-01-01T00:00:05.000Z' } },
   ]);
 });
