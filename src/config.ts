@@ -54,7 +54,7 @@ export const SETTINGS = [
   {
     name: 'LEDGER_RETENTION',
     default: '400d',
-    help: 'how long deliveries, reports and alarms are kept, such as 90d; never: for ever (10,000 deliveries each)',
+    help: 'how long deliveries, reports and alarms are kept, such as 90d, or never for ever; of one machine 10,000 deliveries',
   },
   { name: 'LOG_LEVEL', default: 'info', help: 'fatal, error, warn, info, debug, trace or silent' },
 ] as const satisfies readonly Setting[];
