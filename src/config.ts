@@ -70,7 +70,7 @@ export const SETTINGS = [
   {
     name: 'LEDGER_RETENTION',
     default: '400d',
-    help: 'how long deliveries, reports and alarms are kept, such as 90d; never: for ever (10,000 deliveries each)',
+    help: 'how long deliveries, reports and alarms are kept, such as 90d, or never for ever; of one machine 10,000 deliveries',
   },
   {
     name: 'BOOT_DEADLINE',

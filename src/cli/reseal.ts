@@ -26,7 +26,7 @@ export const reseal: Command = {
 
 const HELP = `bootbundle reseal [--data-dir DIR]
 
-Seals every secret under the newest key. May run while the service does. To change the key:
+Seals every secret under the newest key, with the old values that replays of deliveries need. May run while the service does. To change the key:
   1. BOOTBUNDLE_KEY=NEW,OLD for every server (OLD is what server.key holds, if it was not set before), then restart
   2. bootbundle reseal, with the same BOOTBUNDLE_KEY
   3. keep OLD in the list for as long as stubs made under it are to work
