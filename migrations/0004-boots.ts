@@ -53,7 +53,7 @@ export const boots: Migration = {
       'create index alarm_by_instance on alarm (instance, id)',
 
       'create index report_by_kind on report (instance, kind, id)',
-      'create index report_by_key on report (kind, key)',
+      `create index report_of_phone_homes on report (id) where kind = 'phoneHome'`,
 
       // The owner's version at which the value was set: a bundle's secrets version, an instance's version.
       add('secret', `version ${integer} not null default 0`),

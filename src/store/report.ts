@@ -1,11 +1,14 @@
+import { scheduler } from 'node:timers/promises';
 import { notFound } from '../domain/errors.ts';
-import type { Report } from '../domain/report.ts';
+import type { PhoneHome, Report } from '../domain/report.ts';
 import type { Store } from '../domain/store.ts';
 import { type Database, indexable } from './database.ts';
 
 type ReportStore = Pick<Store, 'recordReport' | 'listReports' | 'findPhoneHome'>;
 
 const KIND = 'manifest';
+/** So many phone-homes are looked at before others get their turn. */
+const HOMES_PER_STEP = 1000;
 
 /** What machines told us. */
 export function reportStore(database: Database): ReportStore {
@@ -71,17 +74,26 @@ export function reportStore(database: Database): ReportStore {
         return rows.map(({ id, instance, at, kind, body }) => ({ id, instance, at, kind, [kind]: JSON.parse(body) }) as Report);
       }),
 
-    findPhoneHome: (instanceId) =>
-      database.read(async (db) => {
-        const row = await db
-          .selectFrom('report')
-          .select('instance')
-          .where('kind', '=', 'phoneHome')
-          .where('key', '=', indexable(instanceId))
-          .orderBy('id', 'desc')
-          .limit(1)
-          .executeTakeFirst();
-        return row?.instance ?? null;
-      }),
+    async findPhoneHome(instanceId) {
+      for (let before = Number.MAX_SAFE_INTEGER; ; ) {
+        const from = before;
+        const rows = await database.read((db) =>
+          db
+            .selectFrom('report')
+            .select(['id', 'instance', 'body'])
+            .where('kind', '=', 'phoneHome')
+            .where('id', '<', from)
+            .orderBy('id', 'desc')
+            .limit(HOMES_PER_STEP)
+            .execute(),
+        );
+        const found = rows.find(({ body }) => (JSON.parse(body) as PhoneHome).instanceId === instanceId);
+        if (found) return found.instance;
+        if (rows.length < HOMES_PER_STEP) return null;
+        before = rows.at(-1)?.id ?? 0;
+        // SQLite's queries hold the event loop.
+        await scheduler.yield();
+      }
+    },
   };
 }

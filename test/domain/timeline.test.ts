@@ -26,51 +26,49 @@ function read(texts: readonly string[], verbose = false) {
   return { lines: lines(events), running: lines(reader.running()) };
 }
 
-test('a stage is one line, when it ends, with its time; what is in it is none unless it failed', () => {
+test('a stage is one line, when it ends, with the time since its first word; what is in it is none unless it failed', () => {
   assert.deepEqual(
     read([
-      'start init-local 1',
       'start init-local/check-cache 1',
       'finish init-local/check-cache 2',
       'finish init-local 3',
-      'start modules-final 5',
-      'start modules-final/config-scripts-user 5',
-      'finish modules-final/config-scripts-user 6 FAIL',
+      'start modules-final/config-x 5',
+      'finish modules-final/config-x 5',
+      'start modules-final/config-scripts-user 6',
+      'finish modules-final/config-scripts-user 8 FAIL',
       'finish modules-final 9 FAIL',
     ]),
-    { lines: ['init-local SUCCESS 2', 'modules-final/config-scripts-user FAIL ?', 'modules-final FAIL 4'], running: [] },
+    { lines: ['init-local SUCCESS 2', 'modules-final/config-scripts-user FAIL 2', 'modules-final FAIL 4'], running: [] },
   );
 });
 
+test('its own beginning is a first word, too; without any there is no time', () => {
+  assert.deepEqual(read(['start init-local 1', 'start init-local/x 2', 'finish init-local 3']).lines, ['init-local SUCCESS 2']);
+  assert.deepEqual(read(['finish init-local 3']).lines, ['init-local SUCCESS ?']);
+});
+
 test('a stage that has not ended is running', () => {
-  const { lines, running } = read([
-    'start init-local 1',
-    'finish init-local 2',
-    'start init-network 3',
-    'start init-network/x 3',
-  ]);
+  const { lines, running } = read(['start init-local/x 1', 'finish init-local 2', 'start init-network/x 3']);
   assert.deepEqual([lines, running], [['init-local SUCCESS 1'], ['init-network null ?']]);
 });
 
 test('a stage of an earlier boot that never ended is not running in a later one', () => {
-  const { running } = read(['start modules-final 5', 'start init-local 100']);
+  const { running } = read(['start modules-final/x 5', 'finish init-local/check-cache 100']);
   assert.deepEqual(running, ['init-local null ?']);
 });
 
-test('an end that comes before its beginning has its time all the same', () => {
-  assert.deepEqual(read(['finish init-network 9', 'start init-network 5']), {
-    lines: ['init-network SUCCESS 4'],
-    running: [],
-  });
+test('words that come after the end of their stage add to its time, and begin none', () => {
+  const late = ['start init-network/b 7', 'finish init-network 9', 'start init-network/a 5', 'finish init-network/a 6'];
+  assert.deepEqual(read(late), { lines: ['init-network SUCCESS 4'], running: [] });
 });
 
 test('a clock that was set in the middle of a stage gives no time', () => {
   for (const end of [0, 86_401 + 5])
-    assert.deepEqual(read(['start init-network 5', `finish init-network ${end}`]).lines, ['init-network SUCCESS ?']);
+    assert.deepEqual(read(['start init-network/x 5', `finish init-network ${end}`]).lines, ['init-network SUCCESS ?']);
 });
 
 test('two boots one after the other are told apart', () => {
-  const boot = (from: number) => [`start modules-final ${from}`, `finish modules-final ${from + 2}`];
+  const boot = (from: number) => [`start modules-final/x ${from}`, `finish modules-final ${from + 2}`];
   assert.deepEqual(read([...boot(10), ...boot(50)]).lines, ['modules-final SUCCESS 2', 'modules-final SUCCESS 2']);
 });
 

@@ -193,9 +193,9 @@ test('a boot that failed, and one that fell silent, are told when they did', asy
   assert.deepEqual(await events(), ['1 registered', '70 silent']);
   await rows.event('vm', 40, { name: 'modules-final/x', type: 'finish', result: 'FAIL' });
   await rows.boot('vm', { ...BOOTING, lastWordAt: 45, failures: [{ what: 'modules-final/x', description: '' }] });
-  assert.deepEqual(await events(), ['1 registered', '40 stage', '40 failed']);
+  assert.deepEqual(await events(), ['1 registered', '40 stage', '40 stage', '40 failed'], 'what failed, in what runs');
   await rows.boot('vm', { ...READY, failures: [{ what: 'modules-final/x', description: '' }] });
-  assert.deepEqual(await events(), ['1 registered', '30 ready', '40 stage', '40 failed'], 'it had been ready once');
+  assert.deepEqual(await events(), ['1 registered', '30 ready', '40 stage', '40 stage', '40 failed'], 'it had been ready once');
 });
 
 /** A follower: the next steps that tell something, or what the one step tells that comes next. */
