@@ -249,10 +249,11 @@ test('followed again from where it was, nothing is lost and nothing comes twice'
   const service = await bench(t);
   const { rows, put } = service;
   await put(1);
-  await rows.event('vm', 12, { name: 'init-network', type: 'start', at: 1000 });
+  await rows.report('vm', 11, { kind: 'log', log: { name: 'result.json', text: '', truncated: false } });
+  await rows.event('vm', 12, { name: 'init-network/x', type: 'start', at: 1000 });
   await rows.boot('vm', BOOTING);
   const first = await follower(t, service);
-  assert.deepEqual(await first.next(), ['1 registered']);
+  assert.deepEqual(await first.next(), ['1 registered', '11 log']);
   first.stop();
   await rows.event('vm', 14, { name: 'init-network', type: 'finish', at: 3000 });
   await rows.boot('vm', READY);
