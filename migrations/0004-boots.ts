@@ -20,13 +20,26 @@ export const boots: Migration = {
       add('instance', `closed_at ${integer}`),
       add('instance', `reopened_at ${integer}`),
       add('instance', `open_until ${integer}`),
+      // Whose the last counted delivery was; and when each URL was first fetched.
+      add('instance', `last_delivery_address ${key}`),
+      add('instance', `include_fetched_at ${integer}`),
+      add('instance', `seed_fetched_at ${integer}`),
+      ...['include', 'seed'].map(
+        (purpose) => `update instance set ${purpose}_fetched_at = (
+          select min(at) from delivery where delivery.instance = instance.name and purpose = '${purpose}' and outcome in ('delivered', 'aborted')
+            and at >= coalesce(instance.first_delivery_at, 0)
+        )`,
+      ),
       add('instance', `boot text not null default '{}'`),
       add('instance', `state ${key} not null default 'registered'`),
       // From when the dead-man's time counts; null: no word is waited for, as after fetches before this version.
       add('instance', `waiting_since ${integer}`),
       add('instance', `silent_at ${integer}`),
+      // The instance-id the machine says it has: in OpenStack it is Nova's, and not ours to choose.
+      add('instance', `told_instance_id ${key}`),
       `update instance set state = 'delivered' where first_delivery_at is not null`,
       'update instance set waiting_since = created_at where first_delivery_at is null and retired_at is null',
+      'create index instance_by_told_instance_id on instance (told_instance_id)',
       'create index instance_by_state on instance (state, waiting_since)',
       // What the dead-man's timer looks at every few seconds: those whose silence was told are not in it.
       'create index instance_watched on instance (state, waiting_since) where silent_at is null and retired_at is null',
@@ -37,6 +50,9 @@ export const boots: Migration = {
       // What else a replay needs, as JSON; null for rows older than that.
       add('delivery', 'inputs text'),
       'create index delivery_by_at on delivery (at)',
+      // Whether an old secret may still be needed.
+      'create index delivery_with_secrets on delivery (at) where holds_secrets = 1',
+      'create index delivery_with_secrets_by_version on delivery (instance, instance_version) where holds_secrets = 1',
       'create index delivery_by_address_at on delivery (address, at)',
 
       // A burst of the same is one row: `count` of them, from `at` to `last_at`.
@@ -51,12 +67,14 @@ export const boots: Migration = {
         user_agent text not null
       ) ${table}`,
       'create index alarm_by_instance on alarm (instance, id)',
+      'create index alarm_by_at on alarm (last_at)',
 
       'create index report_by_kind on report (instance, kind, id)',
-      `create index report_of_phone_homes on report (id) where kind = 'phoneHome'`,
+      'create index report_by_at on report (at)',
 
       // The owner's version at which the value was set: a bundle's secrets version, an instance's version.
       add('secret', `version ${integer} not null default 0`),
+      // A value that was replaced or removed: in force from `from_version` to before `until_version`, from `set_at` to `replaced_at`.
       `create table old_secret (
         id ${rowId},
         owner_kind ${key} not null,
@@ -65,9 +83,10 @@ export const boots: Migration = {
         sealed ${sqlite ? 'blob' : 'bytea'} not null,
         from_version ${integer} not null,
         until_version ${integer} not null,
+        set_at ${integer} not null,
         replaced_at ${integer} not null
       ) ${table}`,
-      'create index old_secret_by_owner on old_secret (owner_kind, owner, name, until_version)',
+      'create index old_secret_by_owner on old_secret (owner_kind, owner, until_version)',
 
       `create table token (
         id ${key} primary key,

@@ -1,7 +1,9 @@
 import { readFileSync } from 'node:fs';
 import { isIP } from 'node:net';
+import { readNetwork } from './domain/address.ts';
 import type { Deadlines } from './domain/boot.ts';
-import { parseDuration } from './domain/duration.ts';
+import { formatDuration, parseDuration } from './domain/duration.ts';
+import { type PolicyDefaults, SHORTEST_WINDOW_MS } from './domain/policy.ts';
 
 /** Everything that can be set, read once. */
 export interface Config {
@@ -20,9 +22,15 @@ export interface Config {
   readonly keys: readonly Uint8Array[] | null;
   /** A schema file or folder that judges cloud-configs, whatever else is found; null: the newest that is found. */
   readonly cloudInitSchema: string | null;
+  /** How long rows stay in the ledger, milliseconds; null: for ever. */
+  readonly ledgerRetention: number | null;
   /** How long a machine may say nothing before it is silent. */
   readonly deadlines: Deadlines;
   readonly logLevel: string;
+  /** Who may fetch, and until when, where an instance states nothing. */
+  readonly policyDefaults: PolicyDefaults;
+  /** The proxies whose X-Forwarded-For is believed, as networks. */
+  readonly trustedProxies: readonly string[];
 }
 
 /** A setting that cannot be used: one line, which names it. */
@@ -53,6 +61,11 @@ export const SETTINGS = [
   },
   { name: 'CLOUD_INIT_SCHEMA', help: "cloud-init's schema, a file or folder; unset: the newest that is found" },
   {
+    name: 'LEDGER_RETENTION',
+    default: '400d',
+    help: 'how long deliveries, reports and alarms are kept, such as 90d; never: for ever (10,000 deliveries each)',
+  },
+  {
     name: 'BOOT_DEADLINE',
     default: '30m',
     help: 'a machine that fetched and says nothing for so long is silent: 90s, 30m, 2h, 1d or never',
@@ -63,6 +76,14 @@ export const SETTINGS = [
     help: 'a machine that does not fetch for so long after its registration is silent; or never',
   },
   { name: 'LOG_LEVEL', default: 'info', help: 'fatal, error, warn, info, debug, trace or silent' },
+  {
+    name: 'CLOSE_AFTER',
+    default: 'auto',
+    help: 'when a window shuts after the first delivery: 1h, success, never, or auto (1h for documents with secrets)',
+  },
+  { name: 'EXPIRES_AFTER', help: 'how long after its registration a window shuts, such as 7d; unset: never' },
+  { name: 'ALLOW_FROM', help: 'networks that may fetch, 192.0.2.0/24,2001:db8::/32; unset: everywhere' },
+  { name: 'TRUSTED_PROXIES', help: 'proxies whose X-Forwarded-For is believed, 192.0.2.5,10.0.0.0/8; unset: none' },
 ] as const satisfies readonly Setting[];
 
 type SettingName = (typeof SETTINGS)[number]['name'];
@@ -93,6 +114,7 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>, fl
   const databaseUrl = value('DATABASE_URL');
   const adminToken = value('ADMIN_TOKEN');
   const keys = value('KEY');
+  const retention = value('LEDGER_RETENTION') ?? '';
   const logLevel = value('LOG_LEVEL') ?? '';
 
   if (!isHost(host)) throw bad('HOST', 'not an address or host name');
@@ -120,11 +142,21 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>, fl
     adminToken,
     keys: keys === null ? null : readKeys(keys),
     cloudInitSchema: value('CLOUD_INIT_SCHEMA'),
+    ledgerRetention:
+      retention === 'never'
+        ? null
+        : (readRetention(retention) ?? fail(bad('LEDGER_RETENTION', 'must be 1h to 3650d, or never'))),
     deadlines: {
       boot: readDeadline('BOOT_DEADLINE', value('BOOT_DEADLINE') ?? ''),
       fetch: readDeadline('FETCH_DEADLINE', value('FETCH_DEADLINE') ?? ''),
     },
     logLevel,
+    policyDefaults: {
+      closeAfter: readCloseAfter(value('CLOSE_AFTER') ?? ''),
+      expiresAfter: readExpiresAfter(value('EXPIRES_AFTER')),
+      allowFrom: readNetworks('ALLOW_FROM', value('ALLOW_FROM')),
+    },
+    trustedProxies: readNetworks('TRUSTED_PROXIES', value('TRUSTED_PROXIES')),
   });
 }
 
@@ -195,6 +227,37 @@ function readKeys(text: string): Uint8Array[] {
       );
     return new TextEncoder().encode(key.trim());
   });
+}
+
+function readCloseAfter(text: string): PolicyDefaults['closeAfter'] {
+  if (text === 'auto' || text === 'success' || text === 'never') return text;
+  const length = parseDuration(text);
+  const shortest = formatDuration(SHORTEST_WINDOW_MS);
+  if (length === null || length < SHORTEST_WINDOW_MS)
+    throw new ConfigError(
+      `BOOTBUNDLE_CLOSE_AFTER: must be a duration of at least ${shortest} (10m, 1h, 7d), success, never or auto`,
+    );
+  return length;
+}
+
+function readExpiresAfter(text: string | null): number | null {
+  if (text === null) return null;
+  return parseDuration(text) ?? fail(new ConfigError('BOOTBUNDLE_EXPIRES_AFTER: must be a duration, such as 12h or 7d'));
+}
+
+function readNetworks(name: SettingName, text: string | null): string[] {
+  const networks = text?.split(',').map((network) => network.trim()) ?? [];
+  return networks.map((network) => {
+    const reading = readNetwork(network);
+    if ('why' in reading) throw new ConfigError(`BOOTBUNDLE_${name}: ${JSON.stringify(network)} ${reading.why}`);
+    return reading.network;
+  });
+}
+
+/** At least an hour: by what is younger a repeat is told from a delivery. */
+function readRetention(text: string): number | null {
+  const duration = parseDuration(text);
+  return duration !== null && duration >= 60 * 60 * 1000 ? duration : null;
 }
 
 function fail(error: Error): never {

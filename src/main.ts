@@ -5,11 +5,14 @@ import { join } from 'node:path';
 import type { FastifyInstance } from 'fastify';
 import { type Config, ConfigError } from './config.ts';
 import { type DataDir, openDataDir } from './data-dir.ts';
+import type { Alarm } from './domain/alarm.ts';
 import type { Deadlines } from './domain/boot.ts';
+import { DEFAULT_POLICY, type PolicyDefaults } from './domain/policy.ts';
 import type { Store } from './domain/store.ts';
 import type { PartUpload } from './domain/upload.ts';
 import { buildApp } from './http/app.ts';
-import type { SchemaSet } from './inspect/schema.ts';
+import { logAlarm } from './http/boot/alarms.ts';
+import type { Schemas } from './inspect/schema.ts';
 import { createSchemaFinder } from './schema-files.ts';
 import { ensureBuiltIns } from './service/builtin.ts';
 import { createBundleService } from './service/bundles.ts';
@@ -21,11 +24,15 @@ import { type Authenticate, createAuthenticator, createKeyRing, type KeyRing } f
 import { createLedgerService } from './service/ledger.ts';
 import { lint } from './service/lint.ts';
 import { createLookupService } from './service/lookup.ts';
-import { createSecretService, resealSecrets } from './service/secrets.ts';
+import { createReplayService } from './service/replay.ts';
+import { createReportService } from './service/reports.ts';
+import { createRetention } from './service/retention.ts';
+import { createSecretService, type Resealed, resealSecrets } from './service/secrets.ts';
 import { createSlices } from './service/slices.ts';
 import { createTimelineService } from './service/timeline.ts';
 import { createWaitService } from './service/wait.ts';
 import { createWatch } from './service/watch.ts';
+import { createWindowService } from './service/windows.ts';
 import { openStore } from './store/open.ts';
 
 /** A running service. */
@@ -48,22 +55,24 @@ export async function start(config: Config): Promise<Running> {
   const dataDir = openDataDir(config.dataDir);
   const { store, keys } = await open(config, dataDir);
   const apps: FastifyInstance[] = [];
+  const onTrouble = (error: unknown, what: string) => apps[0]?.log.error({ err: error }, what);
+  const retention = createRetention({ store, keepMs: config.ledgerRetention, clock: Date.now, onTrouble });
   const watch = createWatch({
     store,
     deadlines: config.deadlines,
     clock: Date.now,
     onSilent: (instance, { reason }) => apps[0]?.log.warn({ instance, reason }, 'silent'),
-    onTrouble: (error, what) => apps[0]?.log.error({ err: error }, what),
+    onTrouble,
   });
   const close = async () => {
-    await watch.stop();
-    await Promise.all(apps.map((app) => app.close()));
+    await Promise.all([watch.stop(), retention.stop(), ...apps.map((app) => app.close())]);
     await store.close();
   };
   try {
     const admin = config.adminToken === null ? dataDir.adminToken() : { token: config.adminToken, made: false };
     await ensureBuiltIns(store, Date.now);
     const urls = await listen(config, store, keys, createAuthenticator(admin.token), apps);
+    retention.start();
     watch.start();
     return {
       ...urls,
@@ -77,7 +86,7 @@ export async function start(config: Config): Promise<Running> {
 }
 
 /** Seals every secret under the newest key. @throws as `start`, and unavailable when a secret opens with no key of the ring */
-export async function reseal(config: Config): Promise<{ resealed: number; already: number }> {
+export async function reseal(config: Config): Promise<Resealed> {
   const { store, keys } = await open(config, openDataDir(config.dataDir));
   try {
     return await resealSecrets(store, keys);
@@ -113,8 +122,10 @@ export async function describeApi(): Promise<object> {
   };
   const schemas = async () => null;
   const deadlines: Deadlines = { fetch: null, boot: null };
-  const publicUrl = 'http://localhost:8080';
-  const deps = buildServices({ store, keys, publicUrl, schemas, deadlines, clock: Date.now, freshId, onTrouble });
+  const deps = buildServices({
+    ...{ store, keys, publicUrl: 'http://localhost:8080', schemas, deadlines, clock: Date.now, freshId },
+    ...{ policyDefaults: DEFAULT_POLICY, onTrouble, onAlarm: () => undefined },
+  });
   const app = await buildApp({ ...deps, authenticate: () => null, log: { level: 'silent' }, scopes: 'all' });
   try {
     await app.ready();
@@ -137,10 +148,14 @@ export interface Foundation {
   clock: () => number;
   /** A new instance id: 16 hex digits nobody can foresee. */
   freshId: () => string;
-  /** What judges cloud-configs now, or null while there is no schema. */
-  schemas: () => Promise<SchemaSet | null>;
+  /** What judges cloud-configs now. */
+  schemas: () => Promise<Schemas>;
   /** Told of trouble nobody waits for. */
   onTrouble: (error: unknown, what: string) => void;
+  /** Who may fetch where an instance states nothing. */
+  policyDefaults: PolicyDefaults;
+  /** Told of each alarm when it begins. */
+  onAlarm: (alarm: Alarm) => void;
 }
 
 /** Every service, wired; what `buildApp` wants of them. */
@@ -151,12 +166,15 @@ export function buildServices(foundation: Foundation) {
   const gate = createGate({ ...foundation, documents, slices });
   const instances = createInstanceService({ ...foundation, documents, slices });
   return {
-    bundles: createBundleService({ ...foundation, documents, gate }),
+    bundles: createBundleService({ ...foundation, documents, gate, slices }),
     instances,
+    windows: createWindowService({ ...foundation, documents, instances }),
     secrets: createSecretService({ ...foundation, instances, gate }),
-    lint: async (uploads: readonly PartUpload[]) => lint(uploads, await foundation.schemas()),
+    lint: async (uploads: readonly PartUpload[]) => lint(uploads, await foundation.schemas(), slices()),
     deliveries,
     timeline: createTimelineService(foundation),
+    reports: createReportService(foundation),
+    replay: createReplayService({ ...foundation, documents, instances }),
     waiting: createWaitService(foundation),
     lookup: createLookupService(foundation),
     ledger: createLedgerService(foundation),
@@ -177,10 +195,16 @@ async function listen(
   const publicUrl = config.publicUrl ?? urlOf(machines);
 
   const onTrouble = (error: unknown, what: string) => apps[0]?.log.error({ err: error }, what);
-  const schemas = createSchemaFinder({ dataDir: config.dataDir, file: config.cloudInitSchema, onTrouble });
+  const schemas = await createSchemaFinder({ dataDir: config.dataDir, file: config.cloudInitSchema, onTrouble });
+  const onAlarm = (alarm: Alarm) => apps[0] && logAlarm(apps[0].log, alarm);
+  const { policyDefaults, trustedProxies } = config;
   const deps = {
-    ...buildServices({ store, keys, publicUrl, schemas, deadlines: config.deadlines, clock: Date.now, freshId, onTrouble }),
+    ...buildServices({
+      ...{ store, keys, publicUrl, schemas, clock: Date.now, freshId },
+      ...{ policyDefaults, deadlines: config.deadlines, onTrouble, onAlarm },
+    }),
     authenticate,
+    trustedProxies,
     log: { level: config.logLevel },
   };
 

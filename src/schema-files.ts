@@ -1,9 +1,9 @@
 import { randomBytes } from 'node:crypto';
-import { mkdirSync, readFileSync, statSync } from 'node:fs';
-import { mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
+import { constants, mkdirSync } from 'node:fs';
+import { mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { BootbundleError, invalid } from './domain/errors.ts';
-import { compileSchemas, type SchemaSet, type SchemaTexts } from './inspect/schema.ts';
+import { compileSchemas, type SchemaSet, type Schemas, type SchemaTexts } from './inspect/schema.ts';
 
 /** Upstream's folder of schemas. */
 export const UPSTREAM = 'https://raw.githubusercontent.com/canonical/cloud-init/main/cloudinit/config/schemas/';
@@ -22,18 +22,21 @@ const LIBRARIES = ['/usr/lib', '/usr/local/lib', '/usr/lib64'];
 /** Upstream's largest has 160 KB. */
 const MAX_BYTES = 8 * 1024 * 1024;
 const FETCH_MS = 20_000;
+const SETTING = 'BOOTBUNDLE_CLOUD_INIT_SCHEMA';
 
 export interface SchemaFinderOptions {
   /** Where `schema update` puts its schema, or null: none. */
   dataDir: string | null;
   /** The file or folder that a setting names, which judges whatever else is found, or null. */
   file: string | null;
-  /** Told of a schema that is there and cannot be used; the next best judges then. */
-  onTrouble?: (error: unknown, what: string) => void;
+  /** Told of a schema that is there and cannot be used; the next best judges then, and in the place of the setting's none. */
+  onTrouble?: OnTrouble;
   /** Where to look besides the data directory; for tests. */
   shipped?: string;
   libraries?: readonly string[];
 }
+
+type OnTrouble = (error: unknown, what: string) => void;
 
 /** A schema that may judge. */
 interface Candidate {
@@ -46,19 +49,53 @@ interface Candidate {
  * Makes a finder of the schema that judges now: the setting's, or else the newest of what `schema update` installed, what the image brought and
  * the cloud-inits on this machine. Nothing is read before it is asked; then again only when a file has changed.
  * The newest is the one that speaks of the highest version of cloud-init, as upstream notes at each deprecation.
- * @throws invalid `bad_schema`, at once, when the setting's file is missing or no JSON object
+ * @throws invalid `bad_schema` in one line that names the setting, when what it names cannot be used
  */
-export function createSchemaFinder(options: SchemaFinderOptions): () => Promise<SchemaSet | null> {
+export async function createSchemaFinder(options: SchemaFinderOptions): Promise<() => Promise<Schemas>> {
   const { file, onTrouble = () => {} } = options;
-  if (file !== null) checkSetting(file);
-  let known: { state: string; set: Promise<SchemaSet | null> } | undefined;
-
-  return async () => {
-    const places = file === null ? await listPlaces(options) : [settingPlace(file)];
-    const state = JSON.stringify(await Promise.all(places.map(({ watched }) => Promise.all(watched.map(stamp)))));
-    if (known?.state !== state) known = { state, set: choose(places, onTrouble) };
+  let known: { state: string; set: Promise<Schemas> } | undefined;
+  const remember = async (watched: readonly string[], find: () => Promise<Schemas>) => {
+    const state = JSON.stringify(await Promise.all(watched.map(stamp)));
+    if (known?.state !== state) known = { state, set: find() };
     return known.set;
   };
+
+  if (file !== null) {
+    await naming(`${SETTING}: ${file}`, () => readSetting(file));
+    const files = [file, ...Object.values(NAMES).map((name) => join(file, name))];
+    return () => remember(files, () => useSetting(file, onTrouble));
+  }
+  return async () => {
+    const places = await listPlaces(options);
+    const files = places.flatMap(({ watched }) => watched);
+    return remember(files, () => choose(places, onTrouble));
+  };
+}
+
+/** @throws invalid `bad_schema`, without the file's name */
+async function readSetting(file: string): Promise<SchemaSet> {
+  return compileSchemas(`the one ${SETTING} names`, await readTexts(file, 'regular'));
+}
+
+/** Whoever named a file wants that one, so that no other takes its place. */
+async function useSetting(file: string, onTrouble: OnTrouble): Promise<Schemas> {
+  try {
+    return await readSetting(file);
+  } catch (error) {
+    onTrouble(error, `the schema of ${SETTING} cannot be used`);
+    const why = error instanceof BootbundleError ? error.message : 'cannot be read';
+    return { source: null, unusable: `the schema that ${SETTING} names is unusable: ${why}` };
+  }
+}
+
+/** Errors of what was read from a file say which. */
+async function naming<T>(name: string, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    if (!(error instanceof BootbundleError)) throw error;
+    throw invalid('bad_schema', `${name}: ${error.message}`);
+  }
 }
 
 /** Somewhere a schema may be: the files it hangs on, and how to read it (null: not there). */
@@ -68,10 +105,7 @@ interface SchemaPlace {
   read(): Promise<Candidate | null>;
 }
 
-async function choose(
-  places: readonly SchemaPlace[],
-  onTrouble: (error: unknown, what: string) => void,
-): Promise<SchemaSet | null> {
+async function choose(places: readonly SchemaPlace[], onTrouble: OnTrouble): Promise<SchemaSet | null> {
   const found: Candidate[] = [];
   for (const { name, read } of places) {
     try {
@@ -113,15 +147,6 @@ async function listModules(library: string): Promise<string[]> {
     .flatMap((name) => ['dist-packages', 'site-packages'].map((modules) => join(library, name, modules, 'cloudinit')));
 }
 
-function settingPlace(file: string): SchemaPlace {
-  const files = Object.values(NAMES).map((name) => join(file, name));
-  return {
-    name: 'BOOTBUNDLE_CLOUD_INIT_SCHEMA',
-    watched: [file, ...files],
-    read: async () => ({ source: 'the one BOOTBUNDLE_CLOUD_INIT_SCHEMA names', texts: await readTexts(file) }),
-  };
-}
-
 function keptPlace(file: string): SchemaPlace {
   return {
     name: 'bootbundle schema update',
@@ -143,7 +168,10 @@ function installedPlace(folder: string): SchemaPlace {
       const version = (await readIfThere(join(folder, 'version.py')).catch(() => null)) ?? '';
       const [, packaged] = /^_PACKAGED_VERSION = "([0-9][^"\n]{0,60})"/m.exec(version) ?? [];
       const [, plain] = /^__VERSION__ = "([0-9][^"\n]{0,60})"/m.exec(version) ?? [];
-      return { source: `cloud-init ${packaged ?? plain ?? 'of unknown version'} (installed)`, texts: await readTexts(schemas) };
+      return {
+        source: `cloud-init ${packaged ?? plain ?? 'of unknown version'} (installed)`,
+        texts: await readTexts(schemas, 'regular'),
+      };
     },
   };
 }
@@ -154,39 +182,46 @@ async function stamp(file: string): Promise<string | null> {
   return stats?.isFile() ? `${stats.mtimeNs} ${stats.size} ${stats.ino}` : null;
 }
 
-/** Enough to stop a start that would only be troubled later; the rest waits until somebody asks. */
-function checkSetting(file: string): void {
-  try {
-    const path = statSync(file).isDirectory() ? join(file, NAMES.cloudConfig) : file;
-    const json: unknown = JSON.parse(readFileSync(path, 'utf8'));
-    if (json === null || typeof json !== 'object' || Array.isArray(json)) throw new SyntaxError();
-  } catch (error) {
-    const why = error instanceof SyntaxError ? 'not a JSON object' : `cannot be read (${codeOf(error)})`;
-    throw invalid('bad_schema', `BOOTBUNDLE_CLOUD_INIT_SCHEMA: ${file}: ${why}`);
-  }
-}
+/** What a file may be: `regular`, or (where a person waits at a terminal) a pipe as well. */
+type FileKind = 'regular' | 'any';
 
 /** One schema of cloud-config, or a folder that holds it and perhaps those of network-config. @throws invalid `bad_schema` */
-async function readTexts(path: string): Promise<SchemaTexts> {
+async function readTexts(path: string, kind: FileKind): Promise<SchemaTexts> {
   try {
-    if (!(await stat(path)).isDirectory())
-      return { cloudConfig: await readFile(path, 'utf8'), networkV1: null, networkV2: null };
+    if (!(await stat(path)).isDirectory()) return { cloudConfig: await readText(path, kind), networkV1: null, networkV2: null };
     return {
-      cloudConfig: await readFile(join(path, NAMES.cloudConfig), 'utf8'),
-      networkV1: await readIfThere(join(path, NAMES.networkV1)),
-      networkV2: await readIfThere(join(path, NAMES.networkV2)),
+      cloudConfig: await readText(join(path, NAMES.cloudConfig), kind),
+      networkV1: await readIfThere(join(path, NAMES.networkV1), kind),
+      networkV2: await readIfThere(join(path, NAMES.networkV2), kind),
     };
   } catch (error) {
-    throw invalid('bad_schema', `${path}: cannot be read (${codeOf(error)})`);
+    if (error instanceof BootbundleError) throw error;
+    throw invalid('bad_schema', `cannot be read (${codeOf(error)})`);
   }
 }
 
-async function readIfThere(file: string): Promise<string | null> {
+async function readIfThere(file: string, kind: FileKind = 'regular'): Promise<string | null> {
   try {
-    return await readFile(file, 'utf8');
+    return await readText(file, kind);
   } catch (error) {
     if (['ENOENT', 'ENOTDIR'].includes(codeOf(error))) return null;
     throw error;
+  }
+}
+
+/** Bounded, and never waiting for a pipe or a device without being told to. @throws invalid `bad_schema`; what open() and read() throw */
+async function readText(file: string, kind: FileKind): Promise<string> {
+  // With O_NONBLOCK a pipe opens at once, so that it can be seen to be one.
+  const handle = await open(file, constants.O_RDONLY | (kind === 'regular' ? constants.O_NONBLOCK : 0));
+  try {
+    if (kind === 'regular' && !(await handle.stat()).isFile()) throw invalid('bad_schema', 'not a regular file');
+    const chunks: Buffer[] = [];
+    for await (const chunk of handle.createReadStream({ end: MAX_BYTES, autoClose: false })) chunks.push(chunk);
+    const bytes = Buffer.concat(chunks);
+    if (bytes.length > MAX_BYTES) throw invalid('bad_schema', `larger than ${MAX_BYTES} bytes, so it is no schema`);
+    return bytes.toString('utf8');
+  } finally {
+    await handle.close();
   }
 }
 
@@ -224,15 +259,10 @@ export interface InstalledSchema {
  */
 export async function updateSchema(dataDir: string, from: string, today: string): Promise<InstalledSchema> {
   const remote = /^https?:\/\//i.test(from);
-  const texts = remote ? await fetchTexts(from) : await readTexts(from);
+  const texts = remote ? await fetchTexts(from) : await naming(from, () => readTexts(from, 'any'));
   const name = from === UPSTREAM ? 'upstream' : remote ? new URL(from).host : 'a file';
   const source = `${name}, ${remote ? 'fetched' : 'copied'} ${today}`;
-  try {
-    compileSchemas(source, texts);
-  } catch (error) {
-    if (!(error instanceof BootbundleError)) throw error;
-    throw invalid('bad_schema', `${from}: ${error.message}`);
-  }
+  await naming(from, async () => compileSchemas(source, texts));
   const file = join(dataDir, KEPT);
   await replace(dataDir, file, JSON.stringify({ source, texts }));
   return { file, source, network: texts.networkV1 !== null || texts.networkV2 !== null };

@@ -2,8 +2,10 @@ import type { TestContext } from 'node:test';
 import type { FastifyInstance, InjectOptions, LightMyRequestResponse } from 'fastify';
 import type { Deadlines } from '../src/domain/boot.ts';
 import { sha256 } from '../src/domain/bundle.ts';
+import { DEFAULT_POLICY, type PolicyDefaults } from '../src/domain/policy.ts';
 import type { Store } from '../src/domain/store.ts';
 import { type AppDeps, buildApp } from '../src/http/app.ts';
+import { logAlarm } from '../src/http/boot/alarms.ts';
 import type { SchemaSet } from '../src/inspect/schema.ts';
 import { buildServices } from '../src/main.ts';
 import { createAuthenticator, createKeyRing, type KeyRing } from '../src/service/keys.ts';
@@ -28,8 +30,8 @@ export interface TestApp {
   api(method: string, url: string, body?: unknown, headers?: Record<string, string>): Promise<LightMyRequestResponse>;
   /** A call of a machine's. */
   boot(url: string, options?: Partial<InjectOptions>): Promise<LightMyRequestResponse>;
-  /** Uploads parts (`bundle/file` → text) and registers an instance with all their bundles, in order. @returns its include URL's path */
-  register(instance: string, parts: Record<string, string>): Promise<string>;
+  /** Uploads parts (`bundle/file` → text) and registers an instance with all their bundles, in order, untracked unless it is said. @returns its include URL's path */
+  register(instance: string, parts: Record<string, string>, options?: { track?: boolean }): Promise<string>;
 }
 
 /** The OpenAPI document is the same for every app. */
@@ -38,18 +40,25 @@ let holdContract: HoldContract | undefined;
 /** The production app on an in-memory database, with a clock that stands still and, unless said otherwise, without a cloud-init schema. */
 export async function buildTestApp(
   t: TestContext,
-  overrides: Partial<AppDeps> & { store?: Store; publicUrl?: string; schemas?: () => Promise<SchemaSet | null> } = {},
+  overrides: Partial<AppDeps> & {
+    store?: Store;
+    publicUrl?: string;
+    schemas?: () => Promise<SchemaSet | null>;
+    policyDefaults?: PolicyDefaults;
+    keys?: KeyRing;
+  } = {},
 ): Promise<TestApp> {
   const {
     store = await openStore({ file: ':memory:' }),
+    keys = createKeyRing([Buffer.alloc(32, 1)]),
     publicUrl = PUBLIC_URL,
     schemas = async () => null,
+    policyDefaults = DEFAULT_POLICY,
     ...rest
   } = overrides;
   let now = START;
   let ids = 0;
   const lines: string[] = [];
-  const keys = createKeyRing([Buffer.alloc(32, 1)]);
   const services = buildServices({
     store,
     keys,
@@ -59,8 +68,10 @@ export async function buildTestApp(
     clock: () => now,
     freshId: () => (++ids).toString(16).padStart(16, '0'),
     onTrouble: () => undefined,
+    policyDefaults,
+    onAlarm: (alarm) => logAlarm(app.log, alarm),
   });
-  const app = await buildApp({
+  const app: FastifyInstance = await buildApp({
     ...services,
     authenticate: createAuthenticator(TOKEN),
     scopes: 'all',
@@ -99,7 +110,7 @@ export async function buildTestApp(
     log: () => lines.join(''),
     api,
     boot: (url, options = {}) => app.inject({ method: 'GET', url, ...options }),
-    async register(instance, parts) {
+    async register(instance, parts, { track = false } = {}) {
       const bundles = new Set<string>();
       for (const [path, text] of Object.entries(parts)) {
         const [bundle = '', file = ''] = path.split('/');
@@ -107,7 +118,7 @@ export async function buildTestApp(
         const answer = await api('PUT', `/bundles/${bundle}/parts/${file}`, text);
         if (answer.statusCode > 201) throw new Error(`${path}: ${answer.body}`);
       }
-      const answer = await api('PUT', `/instances/${instance}`, { bundles: [...bundles] });
+      const answer = await api('PUT', `/instances/${instance}`, { bundles: [...bundles], track });
       if (answer.statusCode > 201) throw new Error(answer.body);
       return new URL(answer.json().status.stub.url).pathname;
     },

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { ConfigError, flagOf, isWildcard, readConfig, SETTINGS } from '../src/config.ts';
+import { DEFAULT_POLICY, type PolicyDefaults } from '../src/domain/policy.ts';
 
 const SECRET = 'hunter2-hunter2-hunter2-hunter2-hunter2';
 
@@ -52,6 +53,9 @@ test('with nothing set there is a default for everything', () => {
     cloudInitSchema: null,
     deadlines: { boot: 30 * 60_000, fetch: 24 * 3_600_000 },
     logLevel: 'info',
+    policyDefaults: { closeAfter: 'auto', expiresAfter: null, allowFrom: [] },
+    trustedProxies: [],
+    ledgerRetention: 400 * 24 * 60 * 60 * 1000,
   });
   assert.ok(Object.isFrozen(read()));
 });
@@ -86,6 +90,18 @@ const GOOD: [env: Record<string, string>, config: Partial<ReturnType<typeof read
   [{ KEY: SECRET }, { keys: [new TextEncoder().encode(SECRET)] }],
   [{ KEY: `${SECRET}, ${'o'.repeat(32)}` }, { keys: [new TextEncoder().encode(SECRET), new Uint8Array(32).fill(0x6f)] }],
   [{ CLOUD_INIT_SCHEMA: '/srv/schemas' }, { cloudInitSchema: '/srv/schemas' }],
+  ...(
+    [
+      [{ CLOSE_AFTER: '2m' }, { closeAfter: 120_000 }],
+      [{ CLOSE_AFTER: 'success' }, { closeAfter: 'success' }],
+      [{ CLOSE_AFTER: 'never' }, { closeAfter: 'never' }],
+      [{ EXPIRES_AFTER: '7d' }, { expiresAfter: 604_800_000 }],
+      [{ ALLOW_FROM: '192.0.2.0/24, 2001:DB8::/32' }, { allowFrom: ['192.0.2.0/24', '2001:db8::/32'] }],
+    ] satisfies [Record<string, string>, Partial<PolicyDefaults>][]
+  ).map(
+    ([env, policy]) => [env, { policyDefaults: { ...DEFAULT_POLICY, ...policy } }] satisfies [Record<string, string>, object],
+  ),
+  [{ TRUSTED_PROXIES: '::ffff:192.0.2.5,10.0.0.0/8' }, { trustedProxies: ['192.0.2.5', '10.0.0.0/8'] }],
   ...['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'].map(
     (level) => [{ LOG_LEVEL: level }, { logLevel: level }] satisfies [object, object],
   ),
@@ -149,7 +165,12 @@ const BAD: Record<string, string[]> = {
     '\ufffd'.repeat(40),
     `${SECRET} ${SECRET}`,
   ],
+  CLOSE_AFTER: ['119s', '0', '1 h', 'Never', 'always', '-1h'],
+  EXPIRES_AFTER: ['never', '0d', '7', '1w'],
+  ALLOW_FROM: ['192.0.2.7/24', 'x', '192.0.2.0/24,', 'example.com', '10.0.0.0/8 192.0.2.0/24'],
+  TRUSTED_PROXIES: ['true', '*', 'loopback', '10.0.0.0/33', '::1%lo'],
   LOG_LEVEL: ['loud', 'INFO', 'info '],
+  LEDGER_RETENTION: ['0', '59m', '3651d', '400', '1.5d', 'Never', '-1d'],
 };
 
 for (const [name, values] of Object.entries(BAD))
@@ -175,6 +196,11 @@ test('every setting that is no secret has a flag, which goes before the variable
     BOOT_DEADLINE: '1m',
     FETCH_DEADLINE: 'never',
     LOG_LEVEL: 'debug',
+    CLOSE_AFTER: 'never',
+    EXPIRES_AFTER: '1d',
+    ALLOW_FROM: '192.0.2.1',
+    TRUSTED_PROXIES: '192.0.2.2',
+    LEDGER_RETENTION: '90d',
   };
   const open = SETTINGS.filter((setting) => !('secret' in setting)).map(({ name }) => name);
   assert.deepEqual(Object.keys(values).sort(), [...open].sort());

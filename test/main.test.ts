@@ -3,8 +3,10 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
+import { scheduler } from 'node:timers/promises';
 import { readConfig } from '../src/config.ts';
 import { start } from '../src/main.ts';
+import { openSqlite } from '../src/store/sqlite.ts';
 import { postgresServer } from './postgres.ts';
 
 const postgres = await postgresServer();
@@ -48,7 +50,7 @@ test('a stub lives through a restart, on the same address', async (t) => {
   const dir = dataDir(t);
   const first = await serve(t, dir);
   assert.equal((await first.api('PUT', '/bundles/web/parts/a.sh', '#!/bin/sh\n')).status, 201);
-  assert.equal((await first.api('PUT', '/instances/vm', '{"bundles": ["web"]}')).status, 201);
+  assert.equal((await first.api('PUT', '/instances/vm', '{"bundles": ["web"], "track": false}')).status, 201);
   const stub = (await first.api('GET', '/instances/vm/stub')).text;
   const { text } = await first.boot(stub);
   await first.stop();
@@ -60,13 +62,39 @@ test('a database is refused under another key, and taken under a ring that has i
   const dir = dataDir(t);
   const [old, fresh] = ['o'.repeat(32), 'n'.repeat(32)];
   const first = await serve(t, dir, { BOOTBUNDLE_KEY: old });
-  await first.api('PUT', '/instances/vm', '{"bundles": []}');
+  await first.api('PUT', '/instances/vm', '{"bundles": [], "track": false}');
   const stub = (await first.api('GET', '/instances/vm/stub')).text;
   await first.stop();
   await assert.rejects(serve(t, dir, { BOOTBUNDLE_KEY: fresh }), /BOOTBUNDLE_KEY/);
   const ring = await serve(t, dir, { BOOTBUNDLE_KEY: `${fresh},${old}` });
   assert.equal((await ring.boot(stub)).status, 200, 'the old stub still works');
   assert.notEqual((await ring.api('GET', '/instances/vm/stub')).text, stub, 'new stubs are made under the new key');
+});
+
+test('what is too old for the ledger goes at the start', async (t) => {
+  const dir = dataDir(t);
+  const first = await serve(t, dir);
+  await first.api('PUT', '/instances/vm', '{"bundles": []}');
+  const stub = (await first.api('GET', '/instances/vm/stub')).text;
+  await first.boot(stub);
+  await first.stop();
+  const database = await openSqlite(join(dir, 'bootbundle.db'));
+  await database.write((db) =>
+    db
+      .updateTable('delivery')
+      .set(({ eb }) => ({ at: eb('at', '-', 2 * 60 * 60 * 1000) }))
+      .execute(),
+  );
+  await database.close();
+  const rows = async (running: typeof first) => JSON.parse((await running.api('GET', '/instances/vm/deliveries')).text).items;
+  const second = await serve(t, dir, { BOOTBUNDLE_LEDGER_RETENTION: '3h' });
+  assert.equal((await rows(second)).length, 1);
+  await second.stop();
+  const third = await serve(t, dir, { BOOTBUNDLE_LEDGER_RETENTION: '1h' });
+  for (let tried = 0; (await rows(third)).length > 0; tried++) {
+    assert.ok(tried < 500, 'it is there still');
+    await scheduler.wait(10);
+  }
 });
 
 test('two servers on one PostgreSQL are one service', { skip: withoutPostgres }, async (t) => {

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import {
   chmodSync,
   mkdirSync,
@@ -10,11 +11,13 @@ import {
   utimesSync,
   writeFileSync,
 } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
+import type { SchemaSet } from '../src/inspect/schema.ts';
 import { createSchemaFinder, updateSchema } from '../src/schema-files.ts';
 
 const NAME = 'schema-cloud-config-v1.json';
@@ -49,20 +52,26 @@ function installed(version: string, text: string, python = 'python3/dist-package
 }
 
 /** A finder that sees only what the test put there. */
-function finder(t: TestContext, options: { dataDir?: string; file?: string; libraries?: string[]; shipped?: string }) {
+async function finder(t: TestContext, options: { dataDir?: string; file?: string; libraries?: string[]; shipped?: string }) {
   const troubles: string[] = [];
-  const find = createSchemaFinder({
+  const find = await createSchemaFinder({
     dataDir: options.dataDir ?? null,
     file: options.file ?? null,
     libraries: options.libraries ?? [],
     shipped: options.shipped ?? folder(t),
     onTrouble: (_, what) => troubles.push(what),
   });
-  return { find, troubles };
+  /** A set that judges, or null; where the setting's is unusable the test fails. */
+  const usable = async (): Promise<SchemaSet | null> => {
+    const found = await find();
+    if (found === null || found.source !== null) return found;
+    throw new Error(found.unusable);
+  };
+  return { find, usable, troubles };
 }
 
 test('without any schema there is none', async (t) => {
-  const { find, troubles } = finder(t, { dataDir: join(folder(t), 'not-yet') });
+  const { find, troubles } = await finder(t, { dataDir: join(folder(t), 'not-yet') });
   assert.equal(await find(), null);
   assert.deepEqual(troubles, []);
 });
@@ -75,7 +84,7 @@ test('the newest one found judges, and says which it is', async (t) => {
     'python3.13/site-packages/other.py': '',
     'node/cloudinit/config/schemas/x.json': '',
   });
-  const { find, troubles } = finder(t, { dataDir, shipped, libraries: [library, join(library, 'nothing')] });
+  const { find, troubles } = await finder(t, { dataDir, shipped, libraries: [library, join(library, 'nothing')] });
   assert.equal((await find())?.source, 'cloud-init 25.1.4 (installed)');
   const from = folder(t, { [NAME]: schema('24.2') });
   await updateSchema(dataDir, from, '2026-11-23');
@@ -87,7 +96,7 @@ test('the newest one found judges, and says which it is', async (t) => {
 
 test('of equals what somebody installed on purpose judges', async (t) => {
   const dataDir = folder(t);
-  const { find } = finder(t, { dataDir, libraries: [folder(t, installed('25.1.4', schema('25.1')))] });
+  const { find } = await finder(t, { dataDir, libraries: [folder(t, installed('25.1.4', schema('25.1')))] });
   await updateSchema(dataDir, folder(t, { [NAME]: schema('25.1') }), '2026-11-23');
   assert.equal((await find())?.source, 'a file, copied 2026-11-23');
 });
@@ -99,9 +108,9 @@ test('a version is told as the distribution packaged it', async (t) => {
     'python3/dist-packages/cloudinit/version.py',
     '__VERSION__ = "25.1.4"\n_PACKAGED_VERSION = "25.1.4-1+deb13u1"\n',
   );
-  assert.equal((await finder(t, { libraries: [library] }).find())?.source, 'cloud-init 25.1.4-1+deb13u1 (installed)');
+  assert.equal((await (await finder(t, { libraries: [library] })).find())?.source, 'cloud-init 25.1.4-1+deb13u1 (installed)');
   rmSync(join(library, 'python3/dist-packages/cloudinit/version.py'));
-  assert.equal((await finder(t, { libraries: [library] }).find())?.source, 'cloud-init of unknown version (installed)');
+  assert.equal((await (await finder(t, { libraries: [library] })).find())?.source, 'cloud-init of unknown version (installed)');
 });
 
 test('the setting’s file or folder judges whatever else is there, without a path in its name', async (t) => {
@@ -112,24 +121,83 @@ test('the setting’s file or folder judges whatever else is there, without a pa
     [given, 'mine'],
     [join(given, 'one.json'), 'one'],
   ] as const) {
-    const set = await finder(t, { dataDir, file }).find();
+    const set = await (await finder(t, { dataDir, file })).usable();
     assert.ok(set?.cloudConfig.keys.has(key));
     assert.equal(set?.source, 'the one BOOTBUNDLE_CLOUD_INIT_SCHEMA names');
   }
 });
 
-test('a setting that names nothing usable stops the start in one line', (t) => {
-  const path = folder(t, { 'a.json': '<html>', 'b.json': '[]', 'c.json': 'null', 'd/other.json': '{}' });
-  for (const name of ['nothing.json', 'a.json', 'b.json', 'c.json', 'd'])
-    assert.throws(
-      () => finder(t, { file: join(path, name) }),
-      (error: Error & { code?: string }) => {
-        assert.equal(error.code, 'bad_schema');
-        assert.match(error.message, /^BOOTBUNDLE_CLOUD_INIT_SCHEMA: [^\n]+: (?:not a JSON object|cannot be read \(ENOENT\))$/);
-        return true;
-      },
-      name,
-    );
+/** JSON, and no schema of cloud-config that anything could be judged by. */
+const UNUSABLE: readonly (readonly [text: string, why: RegExp])[] = [
+  ['<html>', /^not JSON$/],
+  ['[]', /^not a JSON schema: a schema in it is not an object$/],
+  ['null', /^not a JSON schema: a schema in it is not an object$/],
+  ['{}', /^not a schema of cloud-config: it knows no runcmd, users and write_files$/],
+  ['{"properties": 5}', /^not a JSON schema: properties is not an object$/],
+  ['{"$ref": "#/$defs/nothing"}', /^not a JSON schema: it refers to a part that is not in it$/],
+  [schema('20.1').replace('{}', '{"$ref": "https://example.com/x.json"}'), /^not a JSON schema: it refers to another file$/],
+  [schema('20.1').replace('{}', '{"$ref": "#/properties/runcmd"}'), /^not a JSON schema: it refers to itself without end$/],
+  [
+    schema('20.1').replace('{}', `${'{"items": '.repeat(9_000)}{}${'}'.repeat(9_000)}`),
+    /^not a JSON schema: it is nested too deep$/,
+  ],
+  [schema('20.1', 'x'.repeat(9 * 1024 * 1024)), /^larger than 8388608 bytes, so it is no schema$/],
+];
+
+test('a setting that names nothing usable stops the start in one line', async (t) => {
+  const path = folder(t, { 'd/other.json': '{}' });
+  const pipe = join(path, 'pipe');
+  execFileSync('mkfifo', [pipe]);
+  const rows: [file: string, why: RegExp][] = UNUSABLE.map(([text, why], index) => {
+    put(path, `${index}.json`, text);
+    return [join(path, `${index}.json`), why];
+  });
+  rows.push(
+    [join(path, 'nothing.json'), /^cannot be read \(ENOENT\)$/],
+    [join(path, 'd'), /^cannot be read \(ENOENT\)$/],
+    [pipe, /^not a regular file$/],
+    ['/dev/zero', /^not a regular file$/],
+  );
+  for (const [file, why] of rows)
+    await assert.rejects(finder(t, { file }), ({ code, message }: Error & { code?: string }) => {
+      assert.equal(code, 'bad_schema');
+      assert.doesNotMatch(message, /\n/);
+      const prefix = `BOOTBUNDLE_CLOUD_INIT_SCHEMA: ${file}: `;
+      assert.ok(message.startsWith(prefix), message.slice(0, 200));
+      assert.match(message.slice(prefix.length), why);
+      return true;
+    });
+});
+
+test('a setting’s file that becomes unusable judges no more, and no other takes its place', async (t) => {
+  const dataDir = folder(t);
+  await updateSchema(dataDir, folder(t, { [NAME]: schema('99.9') }), '2026-11-23');
+  const file = join(folder(t, { 'one.json': schema('20.1') }), 'one.json');
+  const { find, troubles } = await finder(t, { dataDir, file });
+  assert.ok((await find())?.source);
+  let told = 0;
+  for (const [text, why] of UNUSABLE) {
+    writeFileSync(file, text);
+    utimesSync(file, ++told, told);
+    const found = await find();
+    assert.ok(found?.source === null);
+    const [, reason] = /^the schema that BOOTBUNDLE_CLOUD_INIT_SCHEMA names is unusable: (.*)$/.exec(found.unusable) ?? [];
+    assert.match(reason ?? '', why);
+    assert.equal(troubles.length, told);
+  }
+  rmSync(file);
+  execFileSync('mkfifo', [file]);
+  assert.match(JSON.stringify(await find()), /names is unusable: not a regular file/);
+  rmSync(file);
+  writeFileSync(file, schema('20.1'));
+  assert.ok((await find())?.source);
+});
+
+test('an update may come through a pipe', async (t) => {
+  const pipe = join(folder(t), 'pipe');
+  execFileSync('mkfifo', [pipe]);
+  const [{ source }] = await Promise.all([updateSchema(folder(t), pipe, '2026-11-23'), writeFile(pipe, schema('25.1'))]);
+  assert.equal(source, 'a file, copied 2026-11-23');
 });
 
 test('what is broken is told and passed over', async (t) => {
@@ -138,7 +206,7 @@ test('what is broken is told and passed over', async (t) => {
     ...installed('25.1', '{"properties"'),
     ...installed('22.4', schema('22.3'), 'python3.11/site-packages'),
   });
-  const { find, troubles } = finder(t, { dataDir, libraries: [library] });
+  const { find, troubles } = await finder(t, { dataDir, libraries: [library] });
   assert.equal((await find())?.source, 'cloud-init 22.4 (installed)');
   assert.equal(troubles.length, 1, 'the version of the other is lower');
   put(library, `python3/dist-packages/cloudinit/config/schemas/${NAME}`, '"deprecated_version": "99.1"');
@@ -153,17 +221,17 @@ test('what is broken is told and passed over', async (t) => {
 
 test('a schema is read again when its file has changed, and only then', async (t) => {
   const given = folder(t, { [NAME]: schema('20.1', 'first') });
-  const { find } = finder(t, { file: given });
+  const { find, usable } = await finder(t, { file: given });
   const first = await find();
   assert.equal(await find(), first);
   const [one, two] = await Promise.all([find(), find()]);
   assert.equal(one, two);
   put(given, NAME, schema('20.1', 'other'));
   utimesSync(join(given, NAME), 1, 1);
-  const second = await find();
+  const second = await usable();
   assert.ok(second?.cloudConfig.keys.has('other'));
   put(given, 'schema-network-config-v2.json', JSON.stringify({ properties: { ethernets: {} } }));
-  assert.ok((await find())?.networkV2);
+  assert.ok((await usable())?.networkV2);
 });
 
 test('an update puts all schemas of a folder into one file, which others may read', async (t) => {
@@ -181,7 +249,7 @@ test('an update puts all schemas of a folder into one file, which others may rea
   assert.deepEqual(readdirSync(join(dataDir, 'schemas')), ['cloud-init.json']);
   assert.equal(statSync(join(dataDir, 'schemas', 'cloud-init.json')).mode & 0o777, 0o644);
   assert.equal(statSync(dataDir).mode & 0o777, 0o700);
-  const set = await finder(t, { dataDir }).find();
+  const set = await (await finder(t, { dataDir })).usable();
   assert.ok(set?.networkV1 && set.networkV2);
 });
 
@@ -248,7 +316,7 @@ test('a schema is fetched from a URL, of a file or of a folder; older folders ha
     assert.equal(source, `${new URL(host).host}, fetched 2026-11-23`);
     assert.equal(network, false);
   }
-  assert.ok((await finder(t, { dataDir }).find())?.cloudConfig.keys.has('fetched'));
+  assert.ok((await (await finder(t, { dataDir })).usable())?.cloudConfig.keys.has('fetched'));
 });
 
 test('what a server cannot give is told in one line', async (t) => {

@@ -24,7 +24,7 @@ export const lint: Command = {
     const onTrouble = (error: unknown, what: string) => {
       process.stderr.write(`bootbundle: ${what}: ${error instanceof Error ? error.message : error}\n`);
     };
-    const schemas = createSchemaFinder({ dataDir: config.dataDir, file: config.cloudInitSchema, onTrouble });
+    const schemas = await createSchemaFinder({ dataDir: config.dataDir, file: config.cloudInitSchema, onTrouble });
     const { type, template } = values;
     const options = { ...(type === undefined ? {} : { type }), ...(template ? { template } : {}) };
     const uploads = files.map((file) => ({

@@ -14,8 +14,12 @@ export const reseal: Command = {
     const config = readConfig(env, readFlags('reseal', args));
     process.umask(0o077);
     const { reseal: run } = await import('../main.ts');
-    const { resealed, already } = await run(config);
+    const { resealed, already, unreadable } = await run(config);
     process.stdout.write(`${resealed} secrets sealed under the newest key, ${already} were already\n`);
+    if (unreadable > 0)
+      process.stdout.write(
+        `${unreadable} old values open with no key of the list, so deliveries that held them cannot be replayed\n`,
+      );
     return 0;
   },
 };

@@ -21,3 +21,17 @@ export interface Alarm {
 
 /** What happens again within so long of the last time is the same alarm. */
 export const ALARM_BURST_MS = 10 * 60 * 1000;
+
+/** So many are kept of one instance; past it the oldest go. */
+export const ALARMS_KEPT = 100;
+
+/** What is about to be an alarm, or to add to one. */
+export interface Raised {
+  instanceId: string;
+  kind: AlarmKind;
+  at: number;
+  /** How often it happened. */
+  count: number;
+  address: string;
+  userAgent: string;
+}

@@ -1,17 +1,20 @@
-import type { ManifestStatus } from './report.ts';
+import type { ManifestStatus, ReportBody } from './report.ts';
 
 /** How far a machine's boot is. */
 export const STATES = ['registered', 'delivered', 'booting', 'ready', 'failed', 'silent'] as const;
 export type State = (typeof STATES)[number];
 
-/** cloud-init's stages as its events name them; everything below has a slash (`modules-final/config-scripts-user`). */
+/**
+ * cloud-init's stages as its events name them; everything below has a slash (`modules-final/config-scripts-user`). No event tells that a
+ * stage begins: cloud-init learns where to report to when it has begun.
+ */
 export const STAGES = ['init-local', 'init-network', 'modules-config', 'modules-final'] as const;
 
 /** What a delivered document makes a machine say, if all goes well. */
 export interface Expectations {
   /** cloud-init's events come: the document carries the tracking config. */
   events: boolean;
-  /** Its phone-home comes to us: nobody else's `phone_home` is in the document. */
+  /** It phones home. */
   phoneHome: boolean;
   /** The parts, by the names they were sent under, whose results an applier reports. */
   manifests: readonly string[];
@@ -19,9 +22,11 @@ export interface Expectations {
 
 /** A part of a boot that failed, in the machine's words. */
 export interface Failure {
-  /** `modules-final/config-scripts-user` */
+  /** `modules-final/config-scripts-user`; of an error in result.json the module's name, `scripts-user`. */
   what: string;
   description: string;
+  /** By the machine's clock, epoch milliseconds; 0 in result.json, which does not say. */
+  clock: number;
 }
 
 /** What is known of the boot that the last counted delivery began. Times by our clock unless said otherwise, epoch milliseconds. */
@@ -36,9 +41,21 @@ export interface BootFacts {
   /** The end of the final stage: when, and by the machine's own clock. */
   finalAt: number | null;
   finalClock: number | null;
+  /** What failed, and has not run well since. A module that ran before and is passed over at a reboot has not. */
   failures: readonly Failure[];
+  /** The errors of result.json: they say why. */
+  errors: readonly Failure[];
+  /**
+   * Whether this boot is a later one of the same machine, which neither phones home nor lays manifests down again: cloud-init says what
+   * it passes over. Null until it is known.
+   */
+  again: boolean | null;
+  /** The manifests that an earlier boot of the machine had still to report. */
+  owed: readonly string[];
   phoneHomeAt: number | null;
   manifests: Readonly<Record<string, ManifestStatus>>;
+  /** When each of them was so, by the machine's clock. */
+  manifestClocks: Readonly<Record<string, number>>;
   /** The first time that all was well. */
   readyAt: number | null;
 }
@@ -51,8 +68,12 @@ export const NO_BOOT: BootFacts = Object.freeze({
   finalAt: null,
   finalClock: null,
   failures: [],
+  errors: [],
+  again: null,
+  owed: [],
   phoneHomeAt: null,
   manifests: {},
+  manifestClocks: {},
   readyAt: null,
 });
 
@@ -67,10 +88,15 @@ export interface BootEvent {
 
 const FAILURES_KEPT = 10;
 const MANIFESTS_KEPT = 300;
+const TOLD_CHARACTERS = 200;
+
+/** The module that runs the scripts, once per instance: every final stage runs it or says that it is passed over. */
+const ONCE = /\/config-scripts[-_]user$/;
+const PASSED_OVER = / previously ran$/;
 
 /**
- * A counted delivery begins a boot. A seed is fetched at every boot of the same machine, which then neither phones home nor applies
- * its manifests again: those stay.
+ * A counted delivery begins a boot. A seed is fetched at every boot of the same machine, so what it did before stays: its phone-home, its
+ * manifests, and what failed and is not tried again.
  */
 export function noteDelivery(
   facts: BootFacts,
@@ -78,8 +104,8 @@ export function noteDelivery(
 ): BootFacts {
   const begun = { ...NO_BOOT, deliveredAt: at, expects };
   if (purpose === 'include' || facts.deliveredAt === null) return begun;
-  const { phoneHomeAt, manifests, readyAt } = facts;
-  return { ...begun, phoneHomeAt, manifests, readyAt };
+  const { failures, errors, phoneHomeAt, manifests, manifestClocks, readyAt } = facts;
+  return { ...begun, failures, errors, phoneHomeAt, manifests, manifestClocks, readyAt, owed: unapplied(facts) };
 }
 
 /** A fetch that could not be answered. */
@@ -88,39 +114,115 @@ export function noteUnrendered(facts: BootFacts, at: number): BootFacts {
 }
 
 /**
- * One of cloud-init's events. They may come twice and in any order. The first stages starting after the final one ended, by the
- * machine's clock, are a later boot of the same machine.
+ * One of cloud-init's events. They may come twice and in any order. What belongs to the first stages and happened, by the machine's clock, after
+ * the final one had ended is a later boot of the same machine.
  */
 export function noteEvent(facts: BootFacts, event: BootEvent, at: number): BootFacts {
-  let noted = { ...facts, lastWordAt: at };
-  const opens = event.type === 'start' && (event.name === 'init-local' || event.name === 'init-network');
-  if (opens && noted.finalClock !== null && event.at > noted.finalClock)
-    noted = { ...noted, finalAt: null, finalClock: null, failures: [] };
-  if (event.type === 'finish' && event.result === 'FAIL') noted.failures = withFailure(noted.failures, event);
-  if (event.type === 'finish' && event.name === 'modules-final') {
+  const { name, type, result, description, at: clock } = event;
+  const noted = { ...facts, lastWordAt: at };
+  if (name.startsWith('init-') && noted.finalClock !== null && clock > noted.finalClock) noted.finalAt = null;
+  if (type === 'start') return settled(noted, at);
+  const passedOver = PASSED_OVER.test(description);
+  if (result === 'FAIL') noted.failures = withFailure(noted.failures, { what: name, description, clock });
+  else if (!passedOver) Object.assign(noted, withoutFailure(noted, name, clock));
+  if (ONCE.test(name)) noted.again = passedOver && noted.again !== false;
+  if (name === 'modules-final') {
     noted.finalAt = at;
-    noted.finalClock = event.at;
+    noted.finalClock = Math.max(noted.finalClock ?? clock, clock);
   }
   return settled(noted, at);
 }
 
-export function notePhoneHome(facts: BootFacts, at: number): BootFacts {
-  return settled({ ...facts, lastWordAt: at, phoneHomeAt: at }, at);
+/** Any report. */
+export function noteReport(facts: BootFacts, body: ReportBody, at: number): BootFacts {
+  switch (body.kind) {
+    case 'event':
+      return noteEvent(facts, body.event, at);
+    case 'phoneHome':
+      return notePhoneHome(facts, at);
+    case 'manifest':
+      return noteManifest(facts, body.manifest, at);
+    case 'log': {
+      const errors = body.log.name === 'result.json' ? readResult(body.log.text) : null;
+      return errors === null ? { ...facts, lastWordAt: at } : noteResult(facts, errors, at);
+    }
+  }
 }
 
-export function noteManifest(facts: BootFacts, manifest: { part: string; status: ManifestStatus }, at: number): BootFacts {
-  const known = manifest.part in facts.manifests || Object.keys(facts.manifests).length < MANIFESTS_KEPT;
-  const manifests = known ? { ...facts.manifests, [manifest.part]: manifest.status } : facts.manifests;
-  return settled({ ...facts, lastWordAt: at, manifests }, at);
+/** cloud-init's result.json: written once the final stage is over, with the errors of all. It comes even where events were lost. */
+export function noteResult(facts: BootFacts, errors: readonly string[], at: number): BootFacts {
+  const told = errors.slice(0, FAILURES_KEPT).map(readError);
+  return settled({ ...facts, lastWordAt: at, finalAt: facts.finalAt ?? at, errors: told }, at);
+}
+
+export function notePhoneHome(facts: BootFacts, at: number): BootFacts {
+  return settled({ ...facts, lastWordAt: at, phoneHomeAt: at, again: false }, at);
+}
+
+/** A manifest's result; `clock` by the machine's: an older one changes nothing. */
+export function noteManifest(
+  facts: BootFacts,
+  { part, status, at: clock }: { part: string; status: ManifestStatus; at: number },
+  at: number,
+): BootFacts {
+  const { expects, manifests, manifestClocks } = facts;
+  const noted = { ...facts, lastWordAt: at };
+  const known = Object.hasOwn(manifests, part);
+  const kept = known || expects.manifests.includes(part) || Object.keys(manifests).length < MANIFESTS_KEPT;
+  if (kept && !(known && (manifestClocks[part] ?? 0) > clock)) {
+    noted.manifests = { ...manifests, [part]: status };
+    noted.manifestClocks = { ...manifestClocks, [part]: clock };
+  }
+  return settled(noted, at);
 }
 
 function settled(facts: BootFacts, at: number): BootFacts {
   return facts.readyAt === null && stateOf(facts).state === 'ready' ? { ...facts, readyAt: at } : facts;
 }
 
-function withFailure(failures: readonly Failure[], { name, description }: BootEvent): readonly Failure[] {
-  if (failures.length >= FAILURES_KEPT || failures.some(({ what }) => what === name)) return failures;
-  return [...failures, { what: name.slice(0, 200), description: description.slice(0, 200) }];
+/** The latest of each, at most FAILURES_KEPT of them, oldest first. */
+function withFailure(failures: readonly Failure[], { what, description, clock }: Failure): readonly Failure[] {
+  const name = cut(what);
+  const known = failures.find((failure) => failure.what === name);
+  if (known && known.clock >= clock) return failures;
+  return [...failures.filter((failure) => failure !== known), { what: name, description: cut(description), clock }]
+    .sort((a, b) => a.clock - b.clock)
+    .slice(-FAILURES_KEPT);
+}
+
+/** It ran well later: it, and what result.json has of it, is forgotten. */
+function withoutFailure({ failures, errors }: BootFacts, name: string, clock: number): Pick<BootFacts, 'failures' | 'errors'> {
+  const healed = failures.filter(({ what, clock: failed }) => what === cut(name) && failed < clock);
+  if (healed.length === 0) return { failures, errors };
+  return {
+    failures: failures.filter((failure) => !healed.includes(failure)),
+    errors: errors.filter(({ what }) => !isOf(what, name)),
+  };
+}
+
+/** The errors of result.json (cmd/main.py, status_wrapper); null for what is none. */
+function readResult(text: string): string[] | null {
+  try {
+    const { v1 } = JSON.parse(text) as { v1?: { errors?: unknown } };
+    return Array.isArray(v1?.errors) ? v1.errors.filter((error) => typeof error === 'string') : null;
+  } catch {
+    return null;
+  }
+}
+
+/** `('scripts-user', RuntimeError('Runparts: 1 failures (runcmd) in 2 attempted commands'))`: a pair as Python prints it. */
+function readError(text: string): Failure {
+  const [, what = '', description = text] = /^\('([^']*)', [\w.]+\((.*?),?\)\)$/s.exec(text) ?? [];
+  return { what: cut(what), description: cut(description.replace(/^(['"])(.*)\1$/s, '$2')), clock: 0 };
+}
+
+/** Whether an error of result.json is about what events go by this name. */
+function isOf(module: string, name: string): boolean {
+  return name.endsWith(`/config-${module}`);
+}
+
+function cut(text: string): string {
+  return text.slice(0, TOLD_CHARACTERS).toWellFormed();
 }
 
 /** The state as far as facts go; `silent` is a matter of time ({@link stateAt}). */
@@ -147,21 +249,32 @@ export function stateOf(facts: BootFacts): StateReport {
     : { state: 'booting', reason: waiting };
 }
 
-function failureOf({ failures, manifests }: BootFacts): string | null {
+function failureOf({ failures, errors, manifests }: BootFacts): string | null {
   // The most specific name says most: modules-final/config-scripts-user, not modules-final.
-  const [worst] = [...failures].sort((a, b) => b.what.split('/').length - a.what.split('/').length);
-  if (worst) return `cloud-init reported that ${worst.what} failed${worst.description === '' ? '' : ` (${worst.description})`}`;
+  const modules = failures.filter(({ what }) => what.includes('/'));
+  const worst = modules[0] ?? failures[0];
+  const error = worst ? errors.find(({ what }) => isOf(what, worst.what)) : errors[0];
+  const told = error ? `: ${error.description}` : '';
+  const more = modules.length > 1 ? ` (and ${modules.length - 1} more)` : '';
+  if (worst) return `cloud-init reported that ${worst.what} failed${more}${told}`;
+  if (error) return `cloud-init reported an error${error.what === '' ? '' : ` of ${error.what}`}${told}`;
   const [part] = Object.entries(manifests).find(([, status]) => status === 'failed') ?? [];
   return part === undefined ? null : `the manifest ${part} failed for good`;
 }
 
-function missingOf({ expects, finalAt, phoneHomeAt, manifests }: BootFacts): string[] {
+function missingOf(facts: BootFacts): string[] {
+  const { expects, finalAt, phoneHomeAt, again } = facts;
   const missing: string[] = [];
   if (expects.events && finalAt === null) missing.push('the end of the final stage');
-  if (expects.phoneHome && phoneHomeAt === null) missing.push('its phone-home');
-  const unapplied = expects.manifests.filter((part) => manifests[part] !== 'applied').length;
-  if (unapplied > 0) missing.push(unapplied === 1 ? '1 manifest' : `${unapplied} manifests`);
+  if (expects.phoneHome && phoneHomeAt === null && !again) missing.push('its phone-home');
+  const count = unapplied(facts).length;
+  if (count > 0) missing.push(count === 1 ? '1 manifest' : `${count} manifests`);
   return missing;
+}
+
+/** The manifests that are waited for. */
+function unapplied({ expects, manifests, again, owed }: BootFacts): string[] {
+  return (again ? owed : expects.manifests).filter((part) => !Object.hasOwn(manifests, part) || manifests[part] !== 'applied');
 }
 
 /** How long no word is no reason to worry, milliseconds; null: for ever. */

@@ -1,3 +1,5 @@
+import type { Alarm } from './alarm.ts';
+import type { Expectations } from './boot.ts';
 import type { Purpose } from './instance.ts';
 
 /** How a GET of a document ended, as far as a server can tell. */
@@ -47,7 +49,28 @@ export interface Delivery {
 }
 
 /** A GET about to be answered; the store decides `id` and `counted`. */
-export type NewDelivery = Omit<Delivery, 'id' | 'instance' | 'counted'> & { instanceId: string };
+export type NewDelivery = Omit<Delivery, 'id' | 'instance' | 'counted'> & {
+  instanceId: string;
+  /** What the answer was made for: it is recorded only if the instance is still so. */
+  instanceVersion: number;
+  generation: number;
+  /** Whether secrets are in the instance's own document, whatever is answered: a policy may hang on it. */
+  guarded: boolean;
+  /** What the document makes the machine say. */
+  expects: Expectations;
+};
+
+/**
+ * What became of one. `changed`: nothing was recorded, since the instance, its capability or its window is not what the answer was made for;
+ * look again.
+ */
+export type Recorded =
+  | { kind: 'changed' }
+  /** `alarm`: the one that this began; what adds to one is told by its row only. */
+  | { kind: 'recorded'; id: number; counted: boolean; alarm: Alarm | null };
 
 /** cloud-init tries up to 11 times: a repeat from the same address this soon after a counted delivery is the same boot. */
 export const REPEAT_WINDOW_MS = 2 * 60 * 1000;
+
+/** A counted delivery to another address this soon after the last one is a second machine on one stub. */
+export const SECOND_MACHINE_MS = 60 * 60 * 1000;

@@ -70,6 +70,8 @@ export const malformed = raise('malformed');
 export const unauthenticated = raise('unauthenticated');
 /** Known, and not allowed. */
 export const forbidden = raise('forbidden');
+/** It was there for a while, and that is over. */
+export const gone = raise('gone');
 /** Past a documented limit. */
 export const tooLarge = raise('too_large');
 /** A media type this URL does not take. */

@@ -1,4 +1,5 @@
 import type { BootFacts } from './boot.ts';
+import { conflict } from './errors.ts';
 import type { JsonObject } from './json.ts';
 import type { PolicySpec } from './policy.ts';
 
@@ -45,6 +46,8 @@ export interface Instance extends InstanceSpec {
   firstDeliveryAt: number | null;
   lastDeliveryAt: number | null;
   deliveryCount: number;
+  /** When each URL was first fetched, by its present generation; null: not yet. */
+  fetchedAt: Record<'include' | 'seed', number | null>;
   /** Old reports that were dropped because the instance has as many as it may. */
   reportsDropped: number;
   /** What is known of its boot. */
@@ -55,4 +58,16 @@ export interface Instance extends InstanceSpec {
 export function cloudInitInstanceId(instance: Pick<Instance, 'id' | 'metaData'>): string {
   const own = instance.metaData['instance-id'];
   return typeof own === 'string' && own !== '' ? own : `i-${instance.id}`;
+}
+
+/**
+ * A machine that booted from its seed asks it at every boot; a 404 there costs it its datasource and its SSH host keys (CLOUD-INIT.md).
+ * @throws conflict `seed_in_use` when it was fetched and `force` is not said
+ */
+export function checkSeedUnused({ name, fetchedAt }: Pick<Instance, 'name' | 'fetchedAt'>, force: boolean): void {
+  if (fetchedAt.seed === null || force) return;
+  throw conflict(
+    'seed_in_use',
+    `${name} booted from its seed URL, and asks it at every boot: with that gone cloud-init finds no datasource, takes another instance-id and makes new SSH host keys; if that is meant, say ?force=true`,
+  );
 }

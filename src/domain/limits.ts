@@ -13,6 +13,8 @@ export const LIMITS = {
   /** One secret's value, and how many a bundle or an instance may have. */
   secretBytes: 64 * 1024,
   secretsPerOwner: 256,
+  /** Replaced values of a bundle's or an instance's secrets that are kept for replays, the newest. */
+  oldSecretsPerOwner: 1000,
   /** One value put by itself (`…/vars/{key}`). */
   varBytes: 64 * 1024,
   /** What a revision's author may say of it, characters. */
@@ -36,9 +38,18 @@ export const LIMITS = {
   /** A list's page. */
   pageDefault: 100,
   pageMax: 1000,
-  /** What one instance may have reported, and how big one report may be. */
+  /** What one instance may have reported: events and manifests together, phone-homes, and ends of each log. */
   reportsPerInstance: 2000,
+  phoneHomesPerInstance: 10,
+  tailsPerLog: 3,
+  /** How big one report may be: an event, anything else. */
+  eventBytes: 16 * 1024,
   reportBytes: 64 * 1024,
+  /** Of one instance's deliveries so many stay in the ledger, the newest (and all of the last hour). */
+  deliveriesPerInstance: 10_000,
+  /** How many reports a machine may send at once, and how many a second from then on; a first boot sends about 70. */
+  reportBurst: 300,
+  reportsPerSecond: 10,
   /** Operators that follow timelines, and that wait for machines, at one time in one process. */
   followers: 200,
   waiters: 1000,

@@ -14,7 +14,10 @@ export const BUNDLE_OPTIONS_FILE = 'bundle.yaml';
 /** Checks a name of a bundle, an instance or a tag. @throws malformed `bad_name` */
 export function checkName(what: 'bundle' | 'instance' | 'tag', name: string): string {
   if (!NAME.test(name))
-    throw malformed('bad_name', `a ${what} name has 1 to 63 of a-z 0-9 . - and begins and ends with a letter or digit`);
+    throw malformed(
+      'bad_name',
+      `${what === 'instance' ? 'an' : 'a'} ${what} name has 1 to 63 of a-z 0-9 . - and begins and ends with a letter or digit`,
+    );
   if (what === 'tag' && /^[0-9]+$/.test(name)) throw malformed('bad_name', 'a tag cannot be a number: name@3 means revision 3');
   return name;
 }

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import type { BootEvent } from './boot.ts';
 
 /** What a machine's applier said of one manifest: applied, failed for good, or failed and tried again. */
@@ -23,10 +24,14 @@ export interface ManifestResult {
   at: number;
 }
 
-/** The end of a log, as it was posted. */
+/** The logs whose ends are taken. */
+export const LOG_NAMES = ['cloud-init-output.log', 'cloud-init.log', 'result.json'] as const;
+export type LogName = (typeof LOG_NAMES)[number];
+
+/** The end of a log. */
 export interface LogTail {
-  /** `cloud-init-output.log` */
-  name: string;
+  name: LogName;
+  /** As it was posted, with `\uFFFD` for what is not UTF-8 and without capabilities. */
   text: string;
   /** Whether the beginning is missing. */
   truncated: boolean;
@@ -57,5 +62,36 @@ export type Report = ReportBody & {
   at: number;
 };
 
+/** A report about to be kept. */
+export interface NewReport {
+  instanceId: string;
+  /** Of the capability it came by. */
+  generation: number;
+  /** Epoch milliseconds by our clock. */
+  at: number;
+  body: ReportBody;
+  /** Tells what is sent twice: of a phone-home and a log within one boot, since the next one may say the same. */
+  key: string;
+  /** So many of its kind are kept: events and manifests together, logs by name. */
+  limit: number;
+}
+
 /** `repeated`: it was there already. */
 export type ReportOutcome = 'stored' | 'repeated';
+
+/**
+ * A public SSH key's fingerprint as `ssh-keygen -l` prints it: SHA-256 in base64 without padding (OpenSSH sshkey.c). Null for what is no key: the
+ * blob has to begin with the name before it (RFC 4253, 6.6).
+ */
+export function fingerprintOf(key: string): string | null {
+  const [name = '', text = ''] = key.trim().split(/[ \t]+/);
+  const blob = Buffer.from(text, 'base64');
+  if (name === '' || blob.length < 4 + name.length || blob.toString('base64') !== text) return null;
+  if (blob.readUInt32BE(0) !== name.length || blob.toString('latin1', 4, 4 + name.length) !== name) return null;
+  return `SHA256:${createHash('sha256').update(blob).digest('base64').replace(/=+$/, '')}`;
+}
+
+/** What a machine says may quote the URLs it was told: a capability in it is nobody's to read. */
+export function withoutCapabilities(text: string): string {
+  return text.replace(/(\/[irs]\/)[\w-]{40}(?![\w-])/g, '$1‹capability›');
+}

@@ -1,11 +1,13 @@
-import type { Alarm } from './alarm.ts';
-import type { AuditEntry, AuditFilter } from './audit.ts';
+import type { Actor } from './actor.ts';
+import type { Alarm, Raised } from './alarm.ts';
+import type { AuditEntry, AuditFilter, AuditNote } from './audit.ts';
 import type { Deadlines, State, StateFacts } from './boot.ts';
 import type { Bundle, Revision, RevisionContent } from './bundle.ts';
-import type { Delivery, DeliveryOutcome, NewDelivery } from './delivery.ts';
-import type { Instance, InstanceSpec } from './instance.ts';
+import type { Delivery, DeliveryOutcome, NewDelivery, Recorded } from './delivery.ts';
+import type { Instance, InstanceSpec, Purpose } from './instance.ts';
 import type { Reference } from './names.ts';
-import type { ManifestResult, Report, ReportOutcome } from './report.ts';
+import type { PolicyDefaults } from './policy.ts';
+import type { LogName, NewReport, Report, ReportOutcome } from './report.ts';
 import type { NewSecret, SealedSecret, SecretOwner } from './secret.ts';
 
 /** A page of a list: at most `limit` items whose key comes after `after` (null: from the start). */
@@ -110,13 +112,20 @@ export interface InstanceWrite {
   /** The id it gets if its name was never used. */
   freshId: string;
   expect: number | null | undefined;
+  /** The version the look at it was based on, null for "not there"; its secrets are of that version. Undefined: on none. */
+  seen?: number | null;
   /** Secrets to set, or (null) to remove; the others stay. None: none changes. */
   secrets?: ReadonlyMap<string, NewSecret | null>;
 }
 
-/** A secret with whose it is. */
+/** What the audit says of a change of instances: `before` and `after` are their entity tags. */
+export interface InstanceAudit extends Pick<AuditNote, 'action' | 'detail'> {
+  by: Actor;
+}
+
+/** A secret with whose it is; `old`: which of the values it had before, null for the one it has. */
 export interface StoredSecret {
-  key: { owner: SecretOwner; name: string };
+  key: { owner: SecretOwner; name: string; old: number | null };
   sealed: Uint8Array;
 }
 
@@ -126,6 +135,19 @@ export const SPECS_KEPT = 100;
 export interface InstanceWritten {
   instance: Instance;
   created: boolean;
+  changed: boolean;
+}
+
+/** `expect`: the version the caller saw, undefined for "whatever it is". */
+export interface WindowChange {
+  expect: number | undefined;
+  at: number;
+  by: Actor;
+}
+
+export interface InstanceChange {
+  before: Instance;
+  after: Instance;
   changed: boolean;
 }
 
@@ -202,9 +224,14 @@ export interface Store {
    * Registers or changes instances, all or none. An equal spec without a change of secrets changes nothing. A retired name is revived with its
    * id, every generation raised by one, its delivery count begun anew. Each version's spec is kept (SPECS_KEPT of them).
    * @throws precondition_failed `etag_mismatch` when an `expect` does not hold; invalid `unknown_bundle` when a reference means nothing (any more);
-   *   conflict `changed_meanwhile` when `sight` no longer holds
+   *   conflict `changed_meanwhile` when `sight` or a `seen` no longer holds
    */
-  putInstances(writes: readonly InstanceWrite[], change: { at: number; sight?: Sight }): Promise<InstanceWritten[]>;
+  putInstances(
+    writes: readonly InstanceWrite[],
+    change: { at: number; sight?: Sight; audit?: InstanceAudit },
+  ): Promise<InstanceWritten[]>;
+  /** The version of each living instance of these names, in the same order; null where there is none. One query. */
+  findVersions(names: readonly string[]): Promise<(number | null)[]>;
   /** What an instance stated at a version, or null when that is no longer known. */
   findSpec(instance: string, version: number): Promise<InstanceSpec | null>;
   /** By name; a retired one too. */
@@ -224,9 +251,10 @@ export interface Store {
   sweepSilent(sweep: { now: number; deadlines: Deadlines; limit: number }): Promise<string[]>;
   /**
    * Leaves a tombstone, and drops its secrets; its capabilities open nothing from now on.
-   * @throws not_found `unknown_instance`; precondition_failed `etag_mismatch` when `expect` is given and not the version
+   * @throws not_found `unknown_instance`; precondition_failed `etag_mismatch` when `expect` is given and not the version; conflict
+   *   `seed_in_use` when its seed was fetched and `force` is not said
    */
-  retireInstance(name: string, change: { expect: number | undefined; at: number }): Promise<void>;
+  retireInstance(name: string, change: { expect: number | undefined; at: number; force?: boolean }): Promise<void>;
 
   // ---- secrets
 
@@ -241,7 +269,16 @@ export interface Store {
   ): Promise<void>;
   /** The secrets of each owner, by name, in the order of the owners. One query. */
   findSecrets(owners: readonly SecretOwner[]): Promise<SealedSecret[][]>;
-  /** Every secret there is, for sealing them anew: by kind, owner and name. */
+  /**
+   * The same as they were at a version: a bundle's secrets version, an instance's version; null for now. A value that was replaced or removed is
+   * kept, up to LIMITS.oldSecretsPerOwner of them, until {@link pruneOldSecrets} finds that no delivery needs it.
+   */
+  findSecretsAt(
+    owners: readonly (SecretOwner & { version: number | null })[],
+  ): Promise<Pick<SealedSecret, 'name' | 'sealed'>[][]>;
+  /** Whether values that an owner's secrets had at a version may be gone, because there were too many old ones. */
+  forgotSecrets(owner: SecretOwner, version: number): Promise<boolean>;
+  /** Every secret there is, for sealing them anew: by kind, owner and name; then every old value, in the order in which they were replaced. */
   listSecrets(page: Page<StoredSecret['key']>): Promise<StoredSecret[]>;
   /** Puts a newly sealed form in the place of `before`, and nothing else: no version changes. @returns false when `before` is not there any more */
   resealSecret(key: StoredSecret['key'], before: Uint8Array, after: Uint8Array): Promise<boolean>;
@@ -249,13 +286,18 @@ export interface Store {
   // ---- ledger
 
   /**
-   * Puts deliveries into the ledger, all or none, and counts them: a `delivered` one counts unless a counted one of the
-   * same instance and address lies less than REPEAT_WINDOW_MS from it. One commit for the whole batch.
-   * @returns the row ids, in the same order
+   * Puts deliveries into the ledger, and counts them: a `delivered` one counts unless a counted one of the same instance and address lies less
+   * than REPEAT_WINDOW_MS from it. Each is held against its instance as it is then (version, generation, window, allowed addresses); one that was
+   * made for something else is not recorded (`changed`). What is refused, and a second machine, are alarms. A counted delivery, and one that
+   * could not be rendered, are noted in the boot. One commit for the whole batch, in the order given.
    */
-  recordDeliveries(deliveries: readonly NewDelivery[]): Promise<number[]>;
+  recordDeliveries(deliveries: readonly NewDelivery[], defaults: PolicyDefaults): Promise<Recorded[]>;
+  /** Whether a counted delivery of the present window to the same address lies less than REPEAT_WINDOW_MS from a fetch. `instance` is a name. */
+  isRepeat(fetch: { instance: string; address: string; at: number }): Promise<boolean>;
   /** Corrects how a delivery ended. */
   closeDelivery(id: number, outcome: DeliveryOutcome): Promise<void>;
+  /** One of an instance's; null also when the ledger keeps it no longer. `instance` is a name. */
+  findDelivery(instance: string, id: number): Promise<Delivery | null>;
   /** Newest first: `after` is the id of the last one seen. `instance` is a name. */
   listDeliveries(instance: string, page: Page<number>): Promise<Delivery[]>;
   /**
@@ -267,20 +309,75 @@ export interface Store {
     page: { after: LedgerCursor | null; limit: number },
   ): Promise<{ deliveries: Delivery[]; next: LedgerCursor | null }>;
 
-  // ---- alarms
+  // ---- alarms and windows
 
+  /**
+   * Keeps what happened, retired instances' too; within ALARM_BURST_MS of the last of the same kind from the same address it adds to that.
+   * Up to ALARMS_KEPT per instance: past it the oldest are dropped. @returns the alarm that it began; null where there was one, or no instance
+   */
+  recordAlarm(raised: Raised): Promise<Alarm | null>;
   /** Newest first: `after` is the id of the last one seen. `instance` is a name. */
   listAlarms(instance: string, page: Page<number>): Promise<Alarm[]>;
+  /**
+   * Shuts an instance's window, and says so in the audit. Shut by hand already, nothing changes.
+   * @throws not_found `unknown_instance`; precondition_failed `etag_mismatch` when `expect` is given and not the version
+   */
+  closeWindow(name: string, change: WindowChange): Promise<InstanceChange>;
+  /** Opens it, until a time or (null) for as long as the policy says: count, first delivery and boot begin anew. @throws as closeWindow */
+  reopenWindow(name: string, change: WindowChange & { until: number | null }): Promise<InstanceChange>;
+  /**
+   * Raises generations, and with them the version: the capabilities of before open nothing.
+   * @throws as closeWindow; conflict `seed_in_use` when the seed's is among them, was fetched, and `force` is not said
+   */
+  rotateCapabilities(
+    name: string,
+    change: WindowChange & { purposes: readonly Purpose[]; force: boolean },
+  ): Promise<InstanceChange>;
+  /**
+   * One batch: drops up to `limit` of the oldest rows from before a time. What is known of an instance (its counts, its window, its boot) stays.
+   * @returns how many went; fewer than `limit`: there are no more
+   */
+  pruneByAge(what: 'delivery' | 'report' | 'alarm', batch: { before: number; limit: number }): Promise<number>;
+  /**
+   * One batch: looks at some instances, in the order of their names, `after` the one done last ('' from the start), and drops up to `limit`
+   * of the oldest deliveries from those that have more than `keep`, but none from `before` or later.
+   * @returns how many went, and whom to go on after; null: that was the last
+   */
+  pruneByCount(batch: {
+    after: string;
+    keep: number;
+    before: number;
+    limit: number;
+  }): Promise<{ dropped: number; next: string | null }>;
+  /**
+   * One batch: looks at `limit` old values of secrets, `after` the last one seen (0: from the start), and drops those that no delivery in the ledger can need: none
+   * that holds secrets was rendered while they were in force. (Of a bundle's secrets: for any machine; the ledger is not searched for the bundle.)
+   * `slack`, milliseconds: how long a fetch may be under way, and how far replicas' clocks may differ.
+   */
+  pruneOldSecrets(batch: {
+    after: number;
+    now: number;
+    slack: number;
+    limit: number;
+  }): Promise<{ dropped: number; next: number | null }>;
+
+  // ---- audit
+
+  /** Writes a line of the audit for what changes nothing that is stored: something was revealed. */
+  recordAudit(at: number, by: Actor, note: AuditNote): Promise<void>;
 
   // ---- reports
 
   /**
-   * Keeps what a machine told us, once (its result has an id), up to `limit` reports per instance: past it the oldest are dropped and the drops counted.
-   * @throws not_found `unknown_instance`
+   * Keeps what a machine told us, once, up to its limit: past it the oldest are dropped and the drops counted. In the same transaction it is noted in
+   * what is known of the machine's boot; a repeated one changes nothing.
+   * @throws not_found `unknown_instance` (or retired), `unknown_capability` when the generation is not the one in force
    */
-  recordReport(report: { instanceId: string; at: number; manifest: ManifestResult; limit: number }): Promise<ReportOutcome>;
+  recordReport(report: NewReport): Promise<ReportOutcome>;
   /** Newest first: `after` is the id of the last one seen. `instance` is a name. */
   listReports(instance: string, page: Page<number>): Promise<Report[]>;
+  /** The ends of logs that are kept, or of one log: newest first. `instance` is a name. */
+  listLogs(instance: string, name: LogName | null): Promise<(Report & { kind: 'log' })[]>;
   /** Which instance phoned home last under this instance-id of cloud-init's: its name. */
   findPhoneHome(instanceId: string): Promise<string | null>;
 

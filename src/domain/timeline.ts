@@ -105,7 +105,7 @@ const LONGEST_STAGE_MS = 24 * 60 * 60 * 1000;
 export interface ReportReader {
   /** What the next report tells; of cloud-init's events only how each stage ended, and what failed. */
   read(report: Report): TimelineEvent[];
-  /** Stages that have begun and not ended. */
+  /** The stage that has begun and not ended, if there is one. */
   running(): TimelineEvent[];
 }
 
@@ -122,9 +122,10 @@ interface Begun {
  * @param verbose every event as it came, instead of the stages
  */
 export function createReportReader({ verbose }: { verbose: boolean }): ReportReader {
-  const begun = new Map<string, Begun>();
+  /** The stage that runs: they run one after the other, and the end of one may never be told. */
+  let current: Begun | null = null;
   const ended = new Map<string, { clock: number; stage: Stage }>();
-  /** The part that began last: they run one after the other. */
+  /** The part that began last. */
   let part: Begun | null = null;
 
   function begin(name: string, clock: number, at: number) {
@@ -135,20 +136,14 @@ export function createReportReader({ verbose }: { verbose: boolean }): ReportRea
       end.stage.milliseconds = Math.max(end.stage.milliseconds ?? 0, late);
       return;
     }
-    const known = begun.get(name);
-    if (known) {
-      known.clock = Math.min(known.clock, clock);
-      return;
-    }
-    // Stages go in order: later ones that had begun belong to an earlier boot.
-    for (const later of STAGES.slice(placeOf(name))) begun.delete(later);
-    begun.set(name, { name, clock, at });
+    if (current?.name === name) current.clock = Math.min(current.clock, clock);
+    else if (current === null || clock >= current.clock) current = { name, clock, at };
   }
 
   function end({ name, result, description, at: clock }: BootEvent): Stage {
-    const start = begun.get(name) ?? (part?.name === name ? part : null);
+    const start = [current, part].find((begun) => begun?.name === name);
     const stage = { name, result, description, milliseconds: start ? lasted(start.clock, clock) : null };
-    begun.delete(name);
+    if (current?.name === name) current = null;
     if (isStage(name)) ended.set(name, { clock, stage });
     return stage;
   }
@@ -183,11 +178,15 @@ export function createReportReader({ verbose }: { verbose: boolean }): ReportRea
     },
 
     running: () =>
-      [...begun.values()].map(({ name, at }) => ({
-        at,
-        kind: 'stage',
-        stage: { name, result: null, description: '', milliseconds: null },
-      })),
+      current === null
+        ? []
+        : [
+            {
+              at: current.at,
+              kind: 'stage',
+              stage: { name: current.name, result: null, description: '', milliseconds: null },
+            },
+          ],
   };
 }
 
@@ -197,10 +196,6 @@ function lasted(from: number, to: number): number | null {
   return milliseconds >= 0 && milliseconds <= LONGEST_STAGE_MS ? milliseconds : null;
 }
 
-function placeOf(name: string): number {
-  return (STAGES as readonly string[]).indexOf(name);
-}
-
 function isStage(name: string): boolean {
-  return placeOf(name) >= 0;
+  return (STAGES as readonly string[]).includes(name);
 }

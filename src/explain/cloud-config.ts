@@ -1,5 +1,6 @@
 import { dump, YAML11_SCHEMA } from 'js-yaml';
 import { BootbundleError } from '../domain/errors.ts';
+import { mixedKeys } from '../inspect/cloud-config-keys.ts';
 import { trimStart } from '../inspect/sniff.ts';
 import { isMapping, readYaml } from '../inspect/yaml.ts';
 import type { ClientVersion, MergedConfig } from './explanation.ts';
@@ -87,6 +88,8 @@ export function configMerger(client: ClientVersion, yaml: YamlReader, remarks: R
         remarks.log('error', 'config_unreadable', undefined, UNREADABLE);
         return { yaml: '{}\n', keys: [] };
       }
+      if (client !== '22.4')
+        for (const { message } of mixedKeys(config)) remarks.log('error', 'odd_key', undefined, `once merged, ${message}`);
       const keys = Object.keys(config).map((key) => ({ key, origins: origins.get(key) ?? [] }));
       return { yaml: formatYaml(config), keys };
     },

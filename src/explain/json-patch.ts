@@ -1,4 +1,4 @@
-import { isMapping } from '../inspect/yaml.ts';
+import { carryOddKeys, isMapping } from '../inspect/yaml.ts';
 import { MergeError } from './merge.ts';
 
 /** Where Python raises: none of the patch is applied. */
@@ -198,6 +198,7 @@ function copy(value: unknown, budget: { left: number }, copies = new Map<object,
   const mapping: Record<string, unknown> = {};
   copies.set(value, mapping);
   for (const [key, item] of Object.entries(value)) set(mapping, key, copy(item, budget, copies, depth + 1));
+  carryOddKeys(mapping, value);
   return mapping;
 }
 

@@ -1,4 +1,4 @@
-import { isMapping } from '../inspect/yaml.ts';
+import { carryOddKeys, isMapping } from '../inspect/yaml.ts';
 
 /** A merger as a rule names it; `settings` as in Python: a list's or set's members, a mapping's keys, or a text that is searched. */
 interface Rule {
@@ -36,6 +36,7 @@ export function mergerFor(
   header: string | null,
 ): { rest: Record<string, unknown>; merge: Merge } {
   const rest = { ...config };
+  carryOddKeys(rest, config);
   let stated = take(rest, 'merge_how');
   if (stated === null) stated = take(rest, 'merge_type');
   const rules = [...rulesInBody(stated), ...rulesOf(header ?? '')];
@@ -137,7 +138,10 @@ function dictMerger(settings: Settings, merge: Merge) {
       }
       changed = true;
     }
-    return changed ? Object.fromEntries(entries) : value;
+    if (!changed) return value;
+    const result = Object.fromEntries(entries);
+    carryOddKeys(result, value, later);
+    return result;
   };
 }
 

@@ -10,6 +10,9 @@ export function versionDifferences(explanation: Explanation, parts: readonly Wal
       'an include that answers 503 with Retry-After: 25.1 and later wait, without limit; 22.4 gives up after 11 tries, and loses all',
       'an include whose answer breaks off: 25.1 and later fetch it again; 22.4 takes what came',
     );
+  // stages.py, consume_data
+  if (explanation.warnings.some(({ code }) => code === 'odd_key'))
+    differences.push('keys of which some are texts and others are not: 25.1 ends its init stage there; 22.4 does not mind');
   // That of Python's email: 3.11 in Debian 12, 3.13 in Debian 13.
   for (const { filename, encoding } of explanation.parts)
     if (encoding !== null && encoding !== encoding.trim())

@@ -4,6 +4,8 @@ import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest, 
 import { notFound } from '../domain/errors.ts';
 import { type ApiServices, apiSchemas, apiScope } from './api/index.ts';
 import { bootScope } from './boot/index.ts';
+import type { OnReport } from './boot/reports.ts';
+import { settleAddress } from './client-address.ts';
 import { formatJson, sendBootLine, sendProblem } from './errors.ts';
 import { documentApi } from './openapi.ts';
 import { opsScope } from './ops.ts';
@@ -11,8 +13,12 @@ import { opsScope } from './ops.ts';
 export interface AppDeps extends ApiServices {
   /** Resolves when the service can do its work. */
   ready: () => Promise<void>;
+  /** Told of every report and what became of it. */
+  onReport?: OnReport;
   /** Which scopes this listener has: everything, or (with a boot listener) only the machines' or only the operators'. */
   scopes: 'all' | 'machines' | 'operators';
+  /** The proxies whose X-Forwarded-For is believed, as networks; none: nobody's is. */
+  trustedProxies?: readonly string[];
   /** pino's level, and where it writes to (standard output by default). */
   log: { level: string; stream?: { write(line: string): void } };
 }
@@ -22,6 +28,7 @@ const BOOT_URL = /^\/(i|s|r)(\/|$)|^\/healthz(\?|$)/;
 
 /** The whole HTTP surface: every scope is listed here, by hand. */
 export async function buildApp(deps: AppDeps): Promise<FastifyInstance> {
+  const settle = settleAddress(deps.trustedProxies ?? []);
   const app = fastify({
     logger: deps.log,
     // Fastify's own request log prints URLs, and with them capabilities: logRequest says the route instead.
@@ -38,10 +45,12 @@ export async function buildApp(deps: AppDeps): Promise<FastifyInstance> {
     routerOptions: { maxParamLength: 256 },
     frameworkErrors: (error, request, reply) => {
       // No hook runs for these.
+      settle(request as FastifyRequest);
       reply.raw.once('finish', () => logRequest(request as FastifyRequest, reply as FastifyReply));
       dispatchError(error, request as FastifyRequest, reply as FastifyReply);
     },
   });
+  app.addHook('onRequest', settle);
   useStrictValidation(app);
   app.setErrorHandler(dispatchError);
   app.setNotFoundHandler((request, reply) =>
@@ -57,7 +66,7 @@ export async function buildApp(deps: AppDeps): Promise<FastifyInstance> {
 
   if (deps.scopes !== 'machines') await documentApi(app);
   await app.register(opsScope, { ready: deps.ready, scopes: deps.scopes });
-  if (deps.scopes !== 'operators') await app.register(bootScope, { deliveries: deps.deliveries, timeline: deps.timeline });
+  if (deps.scopes !== 'operators') await app.register(bootScope, deps);
   if (deps.scopes !== 'machines') await app.register(apiScope, { ...deps, prefix: '/api/v1' });
   return app;
 }

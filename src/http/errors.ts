@@ -110,10 +110,10 @@ export function sendProblem(error: unknown, request: FastifyRequest, reply: Fast
 
 /**
  * Answers a machine: one plain line, with the status chosen by what cloud-init does with it (boot/README.md). Our own trouble is 503,
- * which is asked again; never a 500, and never anything of the URL.
+ * which is asked again; never a 500, and never anything of the URL. What is refused says what an operator has to do.
  */
 export function sendBootLine(error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
-  const { kind, code } = classify(error);
+  const { kind, code, message } = classify(error);
   reply.type('text/plain; charset=utf-8').header('cache-control', 'no-store');
   switch (kind) {
     case 'not_found':
@@ -122,9 +122,9 @@ export function sendBootLine(error: unknown, request: FastifyRequest, reply: Fas
     case 'too_large':
       return reply.code(404).send('not found\n');
     case 'gone':
-      return reply.code(410).send('gone\n');
+      return reply.code(410).send(`${message}\n`);
     case 'forbidden':
-      return reply.code(403).send('forbidden\n');
+      return reply.code(403).send(`${message}\n`);
     default:
       request.log.error({ err: error }, code);
       return reply.code(503).header('retry-after', '5').send('temporarily unavailable, ask again\n');

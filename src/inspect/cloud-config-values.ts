@@ -1,3 +1,4 @@
+import { mixedKeys } from './cloud-config-keys.ts';
 import type { Path } from './json-schema.ts';
 import { type Remark, showPath } from './remark.ts';
 import { isAsWritten } from './schema.ts';
@@ -32,6 +33,7 @@ const RULES: readonly Rule[] = [
   hostNames,
   webhooks,
   networkHere,
+  mixedKeys,
 ];
 
 /**
@@ -313,6 +315,7 @@ function webhooks({ reporting }: Config): Remark[] {
       if (!isMapping(entry) || entry.type !== 'webhook') return [];
       return Object.keys(entry)
         .filter((key) => !WEBHOOK.includes(key))
+        .slice(0, MAX_ITEMS)
         .map((key) => {
           const meant = closestKey(key, WEBHOOK);
           const path = ['reporting', name, key];

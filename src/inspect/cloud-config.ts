@@ -5,30 +5,33 @@ import { isTaken, isTakenInNetwork } from './cloud-config-taken.ts';
 import { findBootTraps } from './cloud-config-values.ts';
 import type { Path } from './json-schema.ts';
 import { type DocumentPlaces, findPlaces } from './places.ts';
-import { inOrder, type Remark, showKey, toFindings } from './remark.ts';
-import { judgeBySchema, type SchemaSet } from './schema.ts';
+import { inOrder, notJudged, type Remark, showKey, toFindings } from './remark.ts';
+import { judgeBySchema, type SchemaSet, type Schemas, type UnusableSchema } from './schema.ts';
 import { matchPrefix } from './sniff.ts';
 import { closestKey } from './spelling.ts';
-import { isMapping, readYaml } from './yaml.ts';
+import { holdsTooMuch, isMapping, readYaml } from './yaml.ts';
 
 /**
  * Judges a cloud-config, an archive or a patch of them: whether cloud-init can read it at all (it drops one that it cannot with no more than a
  * warning in the machine's log: handlers/cloud_config.py, user_data.py), whether its own schema takes it, and what it would lose or misread.
- * @param schemas null while there is none: then keys at the top are held against a list of names
+ * @param schemas where there is none keys at the top are held against a list of names
+ * @param pause awaited between the steps of a long text and between an archive's entries, so that others get their turn
  * @returns findings, with line and column (1-based) where they are known; none for another type
  */
 export async function inspectCloudConfig(
   filename: string,
   type: string,
   body: Uint8Array,
-  schemas: SchemaSet | null,
+  schemas: Schemas,
+  pause: Pause = async () => {},
 ): Promise<Finding[]> {
   const text = Buffer.from(body.buffer, body.byteOffset, body.byteLength).toString('utf8');
   const inspect = INSPECTORS.get(type);
-  return inspect ? inspect(filename, text, schemas) : [];
+  return inspect ? inspect(filename, text, schemas, pause) : [];
 }
 
-type Inspector = (filename: string, text: string, schemas: SchemaSet | null) => Finding[];
+type Pause = () => Promise<void>;
+type Inspector = (filename: string, text: string, schemas: Schemas, pause: Pause) => Finding[] | Promise<Finding[]>;
 
 const INSPECTORS: ReadonlyMap<string, Inspector> = new Map<string, Inspector>([
   ['text/cloud-config', inspectConfig],
@@ -40,9 +43,10 @@ const INSPECTORS: ReadonlyMap<string, Inspector> = new Map<string, Inspector>([
  * Judges an instance's network configuration, of version 1 or 2 (net/network_state.py): a text is placed, an object has no places.
  * A version 2 goes to netplan where there is one, which knows more keys than cloud-init's schema (config/schema.py).
  */
-export async function inspectNetworkConfig(networkConfig: string | JsonObject, schemas: SchemaSet | null): Promise<Finding[]> {
+export async function inspectNetworkConfig(networkConfig: string | JsonObject, schemas: Schemas): Promise<Finding[]> {
   const part = 'network-config';
   const source = typeof networkConfig === 'string' ? networkConfig : null;
+  if (source !== null && holdsTooMuch(source)) return [notJudged(part, TOO_MUCH)];
   const { document, findings } = source === null ? { document: networkConfig, findings: [] } : readOne(part, source);
   if (findings.length > 0 || document === null) return findings;
   const places = source === null ? null : (findPlaces(source)[0] ?? null);
@@ -58,7 +62,8 @@ export async function inspectNetworkConfig(networkConfig: string | JsonObject, s
       'a network configuration needs version: 1 or version: 2, as a number',
       network === document ? ['version'] : ['network', 'version'],
     );
-  const validator = version === 1 ? schemas?.networkV1 : schemas?.networkV2;
+  const set = usable(schemas);
+  const validator = version === 1 ? set?.networkV1 : set?.networkV2;
   if (!validator) return [];
   const remarks = judgeBySchema(validator, {
     document,
@@ -70,14 +75,18 @@ export async function inspectNetworkConfig(networkConfig: string | JsonObject, s
   return toFindings(part, remarks, places);
 }
 
-function inspectConfig(filename: string, text: string, schemas: SchemaSet | null): Finding[] {
+async function inspectConfig(filename: string, text: string, schemas: Schemas, pause: Pause): Promise<Finding[]> {
+  if (holdsTooMuch(text)) return [notJudged(filename, TOO_MUCH)];
+  await pause();
   const { document: config, findings: unread } = readOne(filename, text);
   if (unread.length > 0) return unread;
   if (config === null) return finding('warning', 'empty_config', filename, 'the cloud-config says nothing');
   if (!isMapping(config))
     return finding('error', 'not_a_mapping', filename, 'a cloud-config is a mapping, KEY: VALUE lines at its top');
 
+  await pause();
   const places = findPlaces(text)[0] ?? null;
+  await pause();
   const traps = findBootTraps(config, (path) => places?.plain(path) ?? null);
   // What a trap tells it tells better.
   const told = new Set(
@@ -85,18 +94,32 @@ function inspectConfig(filename: string, text: string, schemas: SchemaSet | null
       .filter(({ severity, code }) => severity === 'error' || code === 'unknown_key')
       .map(({ path }) => JSON.stringify(path)),
   );
-  const judged = [...topKeys(config, schemas), ...(schemas ? bySchema(config, places, schemas) : [])];
+  const set = usable(schemas);
+  const { unknown, untold } = topKeys(config, set);
+  const judged = [...unknown, ...(set ? bySchema(config, places, set) : [])];
   const remarks = [...traps, ...judged.filter(({ path }) => !told.has(JSON.stringify(path)))];
-  const findings = inOrder([...toFindings(filename, remarks, places), ...repeatedKeys(filename, places)]);
-  if (!schemas)
-    findings.push({
-      severity: 'warning',
-      code: 'schema_missing',
-      part: filename,
-      message: `only the names of top-level keys were looked at, for there is no schema yet: run ${UPDATE}`,
-    });
+  const findings = inOrder([...toFindings(filename, remarks, places, untold), ...repeatedKeys(filename, places)]);
+  if (schemas === null || schemas.source === null) findings.push(withoutSchema(filename, schemas));
   return findings;
 }
+
+function usable(schemas: Schemas): SchemaSet | null {
+  return schemas === null || schemas.source === null ? null : schemas;
+}
+
+function withoutSchema(part: string, schemas: UnusableSchema | null): Finding {
+  const looked = 'only the names of top-level keys were looked at';
+  return schemas === null
+    ? {
+        severity: 'warning',
+        code: 'schema_missing',
+        part,
+        message: `${looked}, for there is no schema yet: run ${UPDATE}`,
+      }
+    : { severity: 'warning', code: 'schema_unusable', part, message: `${looked}, for ${schemas.unusable}` };
+}
+
+const TOO_MUCH = 'it is not judged: it has more keys and values than are looked at';
 
 /** The one command that gets a schema. */
 const UPDATE = 'npm run bootbundle -- schema update';
@@ -106,7 +129,7 @@ const MAX_REPEATED = 10;
 
 /** PyYAML, too, lets the last one win without a word. */
 function repeatedKeys(part: string, places: DocumentPlaces | null): Finding[] {
-  return (places?.repeated() ?? []).slice(0, MAX_REPEATED).map(({ key, place }) => ({
+  return (places?.repeated(MAX_REPEATED) ?? []).map(({ key, place }) => ({
     severity: 'warning',
     code: 'duplicate_key',
     part,
@@ -146,35 +169,37 @@ const OLDER_KEYS = new Set(
 
 /** As keys begin that only hold anchors for others. */
 const HOLDER = /^(?:x-|[._])/;
-/** For so many unknown keys a known one is looked for that may have been meant. */
-const MAX_GUESSES = 500;
+/** So many unknown keys are looked at; the others are counted. */
+const MAX_UNKNOWN = 500;
 
 /** An unknown key is ignored. A part handler, a module or another version may know it, so it is no error unless a known one was meant. */
-function topKeys(config: Record<string, unknown>, schemas: SchemaSet | null): Remark[] {
+function topKeys(config: Record<string, unknown>, schemas: SchemaSet | null): { unknown: Remark[]; untold: number } {
   const known = new Set([...KNOWN_KEYS, ...(schemas?.cloudConfig.keys ?? [])]);
-  return Object.keys(config)
-    .filter((key) => !known.has(key))
-    .map((key, index) => {
-      const meant = OLDER_KEYS.has(key) || HOLDER.test(key) || index >= MAX_GUESSES ? null : closestKey(key, known);
-      const name = `${showKey(key)} is no key that cloud-init knows`;
-      const hint = OLDER_KEYS.has(key)
-        ? `${showKey(key)} is a key of old versions of cloud-init only: say it the new way`
-        : `${name}, so it is ignored, unless a module of your own reads it`;
-      return {
-        severity: meant === null ? 'warning' : 'error',
-        code: 'unknown_key',
-        path: [key],
-        what: 'key',
-        message: meant === null ? hint : `${name}: did you mean ${meant}?`,
-      };
-    });
+  const keys = Object.keys(config).filter((key) => !known.has(key));
+  const unknown = keys.slice(0, MAX_UNKNOWN).map((key): Remark => {
+    const meant = OLDER_KEYS.has(key) || HOLDER.test(key) ? null : closestKey(key, known);
+    const name = `${showKey(key)} is no key that cloud-init knows`;
+    const hint = OLDER_KEYS.has(key)
+      ? `${showKey(key)} is a key of old versions of cloud-init only: say it the new way`
+      : `${name}, so it is ignored, unless a module of your own reads it`;
+    return {
+      severity: meant === null ? 'warning' : 'error',
+      code: 'unknown_key',
+      path: [key],
+      what: 'key',
+      message: meant === null ? hint : `${name}: did you mean ${meant}?`,
+    };
+  });
+  return { unknown, untold: keys.length - unknown.length };
 }
 
 /** So many entries of an archive are looked at. */
 const MAX_ENTRIES = 1_000;
 
 /** user_data.py, _explode_archive: what it cannot take there is an exception, and with it all user-data is lost. */
-function inspectArchive(filename: string, text: string, schemas: SchemaSet | null): Finding[] {
+async function inspectArchive(filename: string, text: string, schemas: Schemas, pause: Pause): Promise<Finding[]> {
+  if (holdsTooMuch(text)) return [notJudged(filename, TOO_MUCH)];
+  await pause();
   const { document: archive, findings } = readOne(filename, text);
   if (findings.length > 0) return findings;
   if (archive === null) return finding('warning', 'empty_config', filename, 'the archive has nothing in it');
@@ -182,13 +207,17 @@ function inspectArchive(filename: string, text: string, schemas: SchemaSet | nul
   const places = findPlaces(text)[0] ?? null;
   // Aliases can bring the same text again and again.
   const inspected = new Map<string, Finding[]>();
-  const inspect = (type: string, content: string) => {
+  const inspect = async (type: string, content: string) => {
     const key = `${type} ${content}`;
-    const found = inspected.get(key) ?? INSPECTORS.get(type)?.(filename, content, schemas) ?? [];
+    const found = inspected.get(key) ?? (await INSPECTORS.get(type)?.(filename, content, schemas, pause)) ?? [];
     inspected.set(key, found);
     return found;
   };
-  const remarks = archive.slice(0, MAX_ENTRIES).flatMap((entry, index) => inspectEntry(entry, index, inspect));
+  const remarks: Remark[] = [];
+  for (const [index, entry] of archive.slice(0, MAX_ENTRIES).entries()) {
+    await pause();
+    remarks.push(...(await inspectEntry(entry, index, inspect)));
+  }
   if (archive.length > MAX_ENTRIES)
     remarks.push({
       severity: 'warning',
@@ -197,15 +226,20 @@ function inspectArchive(filename: string, text: string, schemas: SchemaSet | nul
       message: `only its first ${MAX_ENTRIES} entries were looked at`,
     });
   // Of every entry the same: once will do.
-  const missing = remarks.findIndex(({ code }) => code === 'schema_missing');
+  const isMissing = ({ code }: Remark) => code === 'schema_missing' || code === 'schema_unusable';
+  const missing = remarks.findIndex(isMissing);
   return toFindings(
     filename,
-    remarks.filter(({ code }, at) => code !== 'schema_missing' || at === missing),
+    remarks.filter((remark, at) => !isMissing(remark) || at === missing),
     places,
   );
 }
 
-function inspectEntry(entry: unknown, index: number, inspect: (type: string, content: string) => Finding[]): Remark[] {
+async function inspectEntry(
+  entry: unknown,
+  index: number,
+  inspect: (type: string, content: string) => Promise<Finding[]>,
+): Promise<Remark[]> {
   const name = `entry ${index + 1}`;
   const remark = (severity: Finding['severity'], code: string, message: string, path: Path = [index]): Remark[] => [
     { severity, code, path, message: `${name}: ${message}` },
@@ -227,7 +261,7 @@ function inspectEntry(entry: unknown, index: number, inspect: (type: string, con
   const taken = type ? String(type).toLowerCase() : (matchPrefix(content) ?? 'text/cloud-config');
   // An archive in an archive is not unpacked, and the places in an entry are not those of the file.
   if (taken !== 'text/cloud-config' && taken !== 'text/cloud-config-jsonp') return [];
-  return inspect(taken, content).map(({ severity, code, message }) => ({
+  return (await inspect(taken, content)).map(({ severity, code, message }) => ({
     severity,
     code,
     path: isMapping(entry) ? [index, 'content'] : [index],

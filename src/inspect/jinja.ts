@@ -1,5 +1,6 @@
 import type { Finding } from '../domain/finding.ts';
 import { placeAt } from './offset.ts';
+import { notJudged } from './remark.ts';
 import { matchPrefix, trimStart } from './sniff.ts';
 import { closestKey } from './spelling.ts';
 
@@ -13,7 +14,8 @@ const MAX_SOURCE = 128 * 1024;
  */
 export function inspectJinja(filename: string, _type: string, body: Uint8Array): Finding[] {
   const text = Buffer.from(body.buffer, body.byteOffset, body.byteLength).toString('utf8');
-  if (text.length > MAX_SOURCE) return [];
+  if (text.length > MAX_SOURCE)
+    return [notJudged(filename, `the template is not judged: it has more than ${MAX_SOURCE} characters`)];
   const start = text.indexOf('\n') + 1 || text.length;
   const report = ({ severity, code, offset, message }: Remark): Finding => ({
     severity,

@@ -1,6 +1,6 @@
 import { invalid } from '../domain/errors.ts';
 import { closestKey } from './spelling.ts';
-import { isMapping } from './yaml.ts';
+import { isMapping, oddKeysOf } from './yaml.ts';
 
 /** Keys and indexes from the root. */
 export type Path = readonly (string | number)[];
@@ -36,13 +36,16 @@ export interface Deprecation {
 export interface Verdict {
   problems: Problem[];
   deprecations: Deprecation[];
+  /** Keys that are no texts where the schema has patterns for them: Python's `re.search` raises, and with it cloud-init's validator. */
+  unmatchable: Path[];
   /** The document is too large to be judged in full. */
   cut: boolean;
 }
 
 /** A schema that was looked through and can judge. */
 export interface Validator {
-  check(document: unknown): Verdict;
+  /** @param skipTop whether unknown keys at the very top are somebody else's to tell of: thousands would leave no room for other problems */
+  check(document: unknown, skipTop?: boolean): Verdict;
   /** The keys it knows at the top of a document. */
   keys: ReadonlySet<string>;
 }
@@ -53,6 +56,7 @@ interface Schema {
 
 /** Of one check, each a schema against a value: a fraction of a second, and far more than a real document needs. */
 const MAX_STEPS = 200_000;
+/** Of each sort. */
 const MAX_PROBLEMS = 2_000;
 /** Schemas within schemas: cloud-init's are about 20 deep. */
 const MAX_DEPTH = 200;
@@ -71,14 +75,17 @@ const MAX_MATCHED = 256;
 export function readSchema(root: unknown): Validator {
   const schema = asSchema(root);
   const context: Context = { root: schema, refs: new Map(), patterns: new Map() };
-  lookThrough(context, schema, new Set());
+  const seen = new Set<Schema>();
+  lookThrough(context, schema, seen, 0);
+  const chains = new Map<Schema, number>();
+  for (const each of seen) chainOf(context, each, chains, 0);
   const keys = new Set<string>();
   collectKeys(context, schema, keys, new Set());
   return {
     keys,
-    check: (document) => {
-      const verdict: Verdict = { problems: [], deprecations: [], cut: false };
-      judge({ ...context, steps: 0, depth: 0, verdict }, schema, document, null);
+    check: (document, skipTop = false) => {
+      const verdict = emptyVerdict();
+      judge({ ...context, skipTop, steps: 0, depth: 0, verdict }, schema, document, null);
       return verdict;
     },
   };
@@ -91,11 +98,12 @@ interface Context {
 }
 
 /** Refuses what is no schema, and finds every `$ref` and pattern once. */
-function lookThrough(context: Context, schema: Schema, seen: Set<Schema>): void {
+function lookThrough(context: Context, schema: Schema, seen: Set<Schema>, depth: number): void {
   if (seen.has(schema)) return;
   seen.add(schema);
   if (seen.size > 100_000) throw badSchema('it is too large');
-  const look = (each: unknown) => lookThrough(context, asSchema(each), seen);
+  if (depth > MAX_DEPTH) throw badSchema('it is nested too deep');
+  const look = (each: unknown) => lookThrough(context, asSchema(each), seen, depth + 1);
 
   for (const keyword of ['additionalProperties', 'items', 'not'] as const) {
     const value = schema[keyword];
@@ -129,6 +137,23 @@ function lookThrough(context: Context, schema: Schema, seen: Set<Schema>): void 
   look(target);
 }
 
+/** How many schemas in a row judge one and the same value. Of those that never come to an end (a `$ref` to itself) it refuses the first. */
+function chainOf(context: Context, schema: Schema, known: Map<Schema, number>, depth: number): number {
+  const before = known.get(schema);
+  if (before === Number.POSITIVE_INFINITY) throw badSchema('it refers to itself without end');
+  if (before !== undefined) return before;
+  known.set(schema, Number.POSITIVE_INFINITY);
+  const next = ['allOf', 'anyOf', 'oneOf'].flatMap((keyword) => listOf(schema[keyword], keyword)) as Schema[];
+  const ref = context.refs.get(String(schema.$ref));
+  if (ref) next.push(ref);
+  if (isMapping(schema.not)) next.push(schema.not);
+  if (depth > MAX_DEPTH) throw badSchema('it is nested too deep');
+  const longest = next.reduce((most, each) => Math.max(most, chainOf(context, each, known, depth + 1)), 0);
+  if (longest >= MAX_DEPTH) throw badSchema('it is nested too deep');
+  known.set(schema, longest + 1);
+  return longest + 1;
+}
+
 function collectKeys(context: Context, schema: Schema, keys: Set<string>, seen: Set<Schema>): void {
   if (seen.has(schema)) return;
   seen.add(schema);
@@ -142,6 +167,7 @@ function collectKeys(context: Context, schema: Schema, keys: Set<string>, seen: 
 type Trail = { step: string | number; parent: Trail | null; length: number } | null;
 
 interface Check extends Context {
+  skipTop: boolean;
   steps: number;
   depth: number;
   verdict: Verdict;
@@ -174,6 +200,10 @@ function judge(check: Check, schema: Schema, value: unknown, trail: Trail): void
 function judgeAnnotations(check: Check, schema: Schema, trail: Trail): void {
   if (schema.deprecated !== true && schema.changed !== true) return;
   const text = (...names: string[]) => names.map((name) => schema[name]).find((each) => typeof each === 'string') ?? null;
+  if (check.verdict.deprecations.length >= MAX_PROBLEMS) {
+    check.verdict.cut = true;
+    return;
+  }
   const path = pathOf(trail);
   const since = text('deprecated_version', 'changed_version') as string | null;
   const advice = text('deprecated_description', 'changed_description', 'description') as string | null;
@@ -214,26 +244,31 @@ function judgeMembers(check: Check, schema: Schema, value: Record<string, unknow
   const patterns = Object.entries(membersOf(schema.patternProperties));
   const others = schema.additionalProperties;
   const known = Object.keys(properties);
-  const keys = Object.keys(value);
-  judgeSize(check, keys.length, schema.minProperties, schema.maxProperties, trail);
+  if (schema.minProperties !== undefined || schema.maxProperties !== undefined)
+    judgeSize(check, Object.keys(value).length, schema.minProperties, schema.maxProperties, trail);
   for (const key of listOf(schema.required, 'required') as string[])
     if (!Object.hasOwn(value, key)) report(check, { path: pathOf(trail), why: 'missing_key', keys: [key] });
-  // A cloud-config holds few of the many keys its schema knows, and the other way round a mapping may be huge.
+  // A mapping may be huge, and each of dozens of schemas for the top of a cloud-config knows a few keys.
   if (patterns.length === 0 && others === undefined) {
-    if (known.length === 0) return;
-    for (const key of keys.length < known.length ? keys : known)
+    for (const key of known)
       if (Object.hasOwn(value, key) && Object.hasOwn(properties, key))
         judge(check, properties[key] as Schema, value[key], extend(trail, key));
     return;
   }
-  for (const key of keys) {
+  if (patterns.length > 0) {
+    const [odd] = oddKeysOf(value).keys();
+    const { unmatchable } = check.verdict;
+    if (odd !== undefined && unmatchable.length < MAX_PROBLEMS) unmatchable.push([...pathOf(trail), odd]);
+  }
+  for (const key of Object.keys(value)) {
     const own = extend(trail, key);
     const fitting = patterns.filter(([pattern]) => key.length <= MAX_MATCHED && matches(check, pattern, key));
     if (Object.hasOwn(properties, key)) judge(check, properties[key] as Schema, value[key], own);
     for (const [, each] of fitting) judge(check, each as Schema, value[key], own);
     if (fitting.length > 0 || Object.hasOwn(properties, key)) continue;
-    if (others === false) report(check, { path: pathOf(trail), why: 'unknown_key', key, known });
-    else if (isMapping(others)) judge(check, others, value[key], own);
+    if (others === false) {
+      if (trail !== null || !check.skipTop) report(check, { path: pathOf(trail), why: 'unknown_key', key, known });
+    } else if (isMapping(others)) judge(check, others, value[key], own);
   }
 }
 
@@ -249,12 +284,17 @@ function judgeItems(check: Check, schema: Schema, value: readonly unknown[], tra
 
 function judgeApart(check: Check, schema: Schema, value: unknown, trail: Trail): Verdict {
   const { verdict } = check;
-  const apart: Verdict = { problems: [], deprecations: [], cut: false };
+  const apart = emptyVerdict();
   check.verdict = apart;
   judge(check, schema, value, trail);
   check.verdict = verdict;
   verdict.cut ||= apart.cut;
+  for (const path of apart.unmatchable) if (verdict.unmatchable.length < MAX_PROBLEMS) verdict.unmatchable.push(path);
   return apart;
+}
+
+function emptyVerdict(): Verdict {
+  return { problems: [], deprecations: [], unmatchable: [], cut: false };
 }
 
 /** The first alternative that fits is the one; where none does, what is wrong with the one that was meant. */

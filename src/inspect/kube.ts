@@ -135,7 +135,7 @@ const MAX_REPEATED = 10;
 
 /** kubectl lets the last one win without a word. */
 function repeatedKeys(part: string, places: DocumentPlaces): Finding[] {
-  return places.repeated().map(({ key, place }) => ({
+  return places.repeated(MAX_REPEATED).map(({ key, place }) => ({
     severity: 'warning',
     code: 'duplicate_key',
     part,
@@ -176,10 +176,10 @@ function findManifestPlaces(text: string): DocumentPlaces {
       // A tag says what it is: `!!str 5`.
       return /!\S*\s+(?:&\S+\s+)?$/.test(before) ? null : plain;
     },
-    repeated: () => {
+    repeated: (most) => {
       const found: ReturnType<DocumentPlaces['repeated']> = [];
-      for (const document of documents) if (found.length < MAX_REPEATED) found.push(...document.repeated());
-      return found.slice(0, MAX_REPEATED);
+      for (const document of documents) if (found.length < most) found.push(...document.repeated(most - found.length));
+      return found;
     },
   };
 }

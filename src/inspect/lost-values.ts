@@ -1,6 +1,6 @@
 import { isDeepStrictEqual } from 'node:util';
 import type { Finding } from '../domain/finding.ts';
-import { isMapping, readYaml } from './yaml.ts';
+import { holdsTooMuch, isMapping, readYaml } from './yaml.ts';
 
 /** A cloud-config as an operator gave it, in the order in which the bundles are. */
 export interface ConfigSource {
@@ -10,20 +10,42 @@ export interface ConfigSource {
   statesRule: boolean;
 }
 
+/** So many losses are told. */
+const MAX_LOSSES = 50;
+/** So many values are remembered, to hold those of later cloud-configs against. */
+const MAX_REMEMBERED = 100_000;
+
 /**
  * Finds values that do not come out of the merge as people expect (lists join, maps recurse, the later single value wins), where no rule of
  * cloud-init's can do better (mergers/m_dict.py, m_list.py):
  * - In the given order, once one cloud-config states a rule of its own, the first of two different single values wins.
  * - Else a list given for what an earlier cloud-config has as a map takes in the map's keys as items.
+ * Cloud-configs that are too large to be judged are passed over.
+ * @param pause awaited between cloud-configs, so that others get their turn
  */
-export function findLostValues(configs: readonly ConfigSource[], order: 'given' | 'reverse'): Finding[] {
+export async function findLostValues(
+  configs: readonly ConfigSource[],
+  order: 'given' | 'reverse',
+  pause: () => Promise<void>,
+): Promise<Finding[]> {
+  if (configs.length < 2) return [];
   const findings: Finding[] = [];
   const firsts = new Map<string, { value: unknown; origin: string }>();
   for (const { origin, text, statesRule } of configs) {
+    await pause();
     for (const [path, value] of nodes(parse(text))) {
+      if (findings.length === MAX_LOSSES) {
+        findings.push({
+          severity: 'warning',
+          code: 'more_findings',
+          part: origin,
+          message: 'and more are lost: put these right first',
+        });
+        return findings;
+      }
       const first = firsts.get(path);
       if (!first) {
-        firsts.set(path, { value, origin });
+        if (firsts.size < MAX_REMEMBERED) firsts.set(path, { value, origin });
       } else if (order === 'given') {
         if (!statesRule && isSingle(value) && !isDeepStrictEqual(first.value, value))
           findings.push({
@@ -46,6 +68,7 @@ export function findLostValues(configs: readonly ConfigSource[], order: 'given' 
 }
 
 function parse(text: string): unknown {
+  if (holdsTooMuch(text)) return undefined;
   try {
     return readYaml(text)[0];
   } catch {

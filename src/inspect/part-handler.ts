@@ -1,16 +1,15 @@
 import type { parser } from '@lezer/python';
 import type { Finding } from '../domain/finding.ts';
 import { placeAt } from './offset.ts';
-import { type PythonLine, type PythonToken, readPython } from './python.ts';
+import { MAX_SOURCE, type PythonLine, type PythonToken, readPython } from './python.ts';
+import { notJudged } from './remark.ts';
 
 type SyntaxNode = ReturnType<(typeof parser)['parse']>['topNode'];
-
-/** Longer sources are not read: parsing hostile Python costs about 10 s per MB. */
-const MAX_SOURCE = 128 * 1024;
 
 /**
  * The MIME types a part handler takes: what its `list_types` returns, where that is a literal list, tuple or set of strings, or a
  * name bound once to one (in the function or in the module). The source is parsed, never run; the parser loads at the first call.
+ * Parsing hostile Python costs about 10 s per MB, so that of a long source they are not read.
  * @returns null when they cannot be read so
  */
 export async function handlerTypes(source: string): Promise<string[] | null> {
@@ -132,6 +131,8 @@ function collect<T>(nodes: readonly SyntaxNode[], read: (node: SyntaxNode) => T 
  */
 export function inspectPartHandler(filename: string, _type: string, body: Uint8Array): Finding[] {
   const source = Buffer.from(body.buffer, body.byteOffset, body.byteLength).toString('utf8');
+  if (source.length > MAX_SOURCE)
+    return [notJudged(filename, `the part handler is not judged: it has more than ${MAX_SOURCE} characters`)];
   const { lines, fault, python2 } = readPython(source);
   const report = (severity: Finding['severity'], code: string, offset: number, message: string): Finding => ({
     severity,

@@ -5,7 +5,7 @@ import { inspectInclude } from './include.ts';
 import { inspectJinja } from './jinja.ts';
 import { inspectManifest } from './kube.ts';
 import { inspectPartHandler } from './part-handler.ts';
-import type { SchemaSet } from './schema.ts';
+import type { Schemas } from './schema.ts';
 import { inspectScript } from './script.ts';
 import { sniff } from './sniff.ts';
 import { KUBE_TYPES } from './types.ts';
@@ -14,7 +14,8 @@ type Validator = (
   filename: string,
   type: string,
   body: Uint8Array,
-  schemas: SchemaSet | null,
+  schemas: Schemas,
+  pause?: () => Promise<void>,
 ) => Finding[] | Promise<Finding[]>;
 
 /** THE TABLE of validators, by type; Kubernetes' types share one. What is not in it is some part handler's, and nothing is known of it. */
@@ -35,17 +36,17 @@ const VALIDATORS: ReadonlyMap<string, Validator> = new Map<string, Validator>([
 
 /**
  * Judges a part's content as what it is. `schemas`: what judges cloud-configs, or null while there is none; `pause` is waited for between the
- * documents of a manifest, so that others get their turn.
+ * documents of a manifest and the steps of a cloud-config, so that others get their turn.
  */
 export async function inspectPart(
   filename: string,
   type: string,
   body: Uint8Array,
-  schemas: SchemaSet | null,
+  schemas: Schemas,
   pause?: () => Promise<void>,
 ): Promise<Finding[]> {
   if (KUBE_TYPES.has(type)) return inspectManifest(filename, type, body, pause);
-  return VALIDATORS.get(type)?.(filename, type, body, schemas) ?? [];
+  return VALIDATORS.get(type)?.(filename, type, body, schemas, pause) ?? [];
 }
 
 /** Whether a schema has a say in a type. */
@@ -62,7 +63,8 @@ export async function inspectRendering(
   filename: string,
   type: string,
   body: Uint8Array,
-  schemas: SchemaSet | null,
+  schemas: Schemas,
+  pause?: () => Promise<void>,
 ): Promise<Finding[]> {
   let sniffed: Finding[];
   try {
@@ -71,7 +73,7 @@ export async function inspectRendering(
     if (!(error instanceof BootbundleError)) throw error;
     return [{ severity: 'error', code: error.code, part, message: error.message }];
   }
-  return [...sniffed, ...(await inspectPart(filename, type, body, schemas))].map((finding) => ({ ...finding, part }));
+  return [...sniffed, ...(await inspectPart(filename, type, body, schemas, pause))].map((finding) => ({ ...finding, part }));
 }
 
 /** A plain part that looks as if it were meant as a template: it would reach the machine with its braces. */

@@ -1,4 +1,5 @@
 import { EVENT_ID, type Event, getScalarValue, parseEvents, SCALAR_STYLE, YAMLException } from 'js-yaml';
+import { nameOfKey } from './yaml.ts';
 
 /** How many nodes of one document are remembered; what stands behind them has its nearest remembered ancestor's place. */
 const MAX_NODES = 200_000;
@@ -22,8 +23,8 @@ export interface DocumentPlaces {
   of(path: readonly (string | number)[], what?: 'key' | 'value'): Place | null;
   /** The text of the unquoted value at a path: what somebody wrote, where YAML makes a number of it. Null for anything else. */
   plain(path: readonly (string | number)[]): string | null;
-  /** The keys that stand more than once in one mapping, each at its last place, which is the one that counts. */
-  repeated(): { key: string; place: Place | null }[];
+  /** The keys that stand more than once in one mapping, each at its last place, which is the one that counts; `most` of them at most. */
+  repeated(most: number): { key: string; place: Place | null }[];
 }
 
 /** Where things stand in a YAML or JSON text, one entry per document as `readYaml` counts them; [] where js-yaml's parser does not take the text. */
@@ -51,7 +52,10 @@ export function findPlaces(text: string): DocumentPlaces[] {
         const { offset, plainEnd } = node?.target ?? node ?? {};
         return offset === undefined || plainEnd === undefined || plainEnd < 0 ? null : source.slice(offset, plainEnd);
       },
-      repeated: () => tree().repeated.map(({ key, offset }) => ({ key, place: placeOf(lines, offset) })),
+      repeated: (most) =>
+        tree()
+          .repeated.slice(0, most)
+          .map(({ key, offset }) => ({ key, place: placeOf(lines, offset) })),
     });
   }
   return documents;
@@ -152,13 +156,19 @@ function readTree(source: string, events: readonly Event[], from: number): Tree 
     if (!parent) tree.root = node;
     else if (parent.mapping && parent.next === null)
       parent.next = {
-        name: event.type === EVENT_ID.SCALAR ? getScalarValue(source, event) : null,
+        name: event.type === EVENT_ID.SCALAR ? nameOf(source, event) : null,
         offset: node.offset,
       };
     else addTo(tree, parent, node);
     if (collection) open.push({ node, mapping: event.type === EVENT_ID.MAPPING, next: null });
   }
   return tree;
+}
+
+/** Of a key: as `readYaml` names it. */
+function nameOf(source: string, event: Event & { type: typeof EVENT_ID.SCALAR }): string {
+  const text = getScalarValue(source, event);
+  return event.style === SCALAR_STYLE.PLAIN && event.tagStart < 0 ? nameOfKey(text) : text;
 }
 
 function addTo(tree: Tree, parent: Open, node: Node): void {

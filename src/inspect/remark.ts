@@ -18,16 +18,17 @@ export interface Remark {
 /**
  * Remarks as findings: errors first to stay where there are too many, all in the order of the document, and one for each place and code.
  * @param places null where the document is no text
+ * @param untold how many more warnings there are, of which no remarks were made
  */
-export function toFindings(part: string, remarks: readonly Remark[], places: DocumentPlaces | null): Finding[] {
+export function toFindings(part: string, remarks: readonly Remark[], places: DocumentPlaces | null, untold = 0): Finding[] {
   const errors = remarks.filter(({ severity }) => severity === 'error');
   const warnings = remarks.filter(({ severity }) => severity === 'warning');
   const kept = new Map<string, Finding>();
-  let rest: Finding['severity'] | null = null;
-  let left = 0;
+  let rest: Finding['severity'] = 'warning';
+  let left = untold;
   for (const { severity, code, path, what, message } of [...errors, ...warnings]) {
     if (kept.size === MAX_FINDINGS - 1) {
-      rest ??= severity;
+      if (severity === 'error') rest = severity;
       left++;
       continue;
     }
@@ -35,9 +36,19 @@ export function toFindings(part: string, remarks: readonly Remark[], places: Doc
     if (!kept.has(key)) kept.set(key, { severity, code, part, ...(places?.of(path, what ?? 'value') ?? {}), message });
   }
   const findings = inOrder([...kept.values()]);
-  if (rest !== null)
+  if (left > 0)
     findings.push({ severity: rest, code: 'more_findings', part, message: `and ${left} more: put these right first` });
   return findings;
+}
+
+/** What is said of a part that is too large to be judged. `what`: what was not looked at, and of what there is too much. */
+export function notJudged(part: string, what: string): Finding {
+  return {
+    severity: 'warning',
+    code: 'not_judged',
+    part,
+    message: `${what}, so try it on a machine, or make several parts of it`,
+  };
 }
 
 /** As they stand in the text; what has no place comes last. */

@@ -12,6 +12,16 @@ export interface SchemaSet {
   networkV2: Validator | null;
 }
 
+/** The schema that a setting names cannot be used. */
+export interface UnusableSchema {
+  source: null;
+  /** Whose fault it is and what it is, for people: one clause, without a path of this machine. */
+  unusable: string;
+}
+
+/** What judges: a set; none because the one that a setting names cannot; or null, none while there is no schema. */
+export type Schemas = SchemaSet | UnusableSchema | null;
+
 /** Schemas as JSON texts. */
 export interface SchemaTexts {
   cloudConfig: string;
@@ -64,13 +74,16 @@ export interface Reading {
   lenient: boolean;
 }
 
+/** What is lost when cloud-init's init stage ends early; runcmd, packages and scripts come in later stages. */
+export const LOST_WITH_STAGE = 'no user, SSH key or file is set up';
+
 /** What there is to say of a document by a schema. */
 export function judgeBySchema(validator: Validator, reading: Reading): Remark[] {
-  const { problems, deprecations, cut } = validator.check(reading.document);
+  const { problems, deprecations, unmatchable, cut } = validator.check(reading.document, reading.skipTop);
   // That a misspelt key is unknown says enough.
   const misspelt = new Set(misspeltKeys(problems));
-  const remarks = problems.flatMap((problem) => (misspelt.has(problem) ? [] : (tellProblem(problem, reading) ?? [])));
-  remarks.push(...deprecations.map(tellDeprecation));
+  const remarks = problems.flatMap((problem) => (misspelt.has(problem) ? [] : tellProblem(problem, reading)));
+  remarks.push(...deprecations.map(tellDeprecation), ...unmatchable.map(tellUnmatchable));
   if (cut)
     remarks.push({
       severity: 'warning',
@@ -81,10 +94,10 @@ export function judgeBySchema(validator: Validator, reading: Reading): Remark[] 
   return remarks;
 }
 
-function tellProblem(problem: Problem, reading: Reading): Remark | null {
+function tellProblem(problem: Problem, reading: Reading): Remark {
   const { path } = problem;
   const name = path.length === 0 ? 'it' : showPath(path);
-  if (problem.why === 'unknown_key') return path.length === 0 && reading.skipTop ? null : tellUnknownKey(problem, reading);
+  if (problem.why === 'unknown_key') return tellUnknownKey(problem, reading);
   if (problem.why !== 'missing_key' && reading.taken(problem))
     return {
       severity: 'warning',
@@ -180,6 +193,17 @@ function hintFor({ path, found, kinds, allowed, patterns }: Problem & { why: 'va
 /** Whether Python's `str()` of an unquoted number or date gives back what was written. */
 export function isAsWritten(plain: string): boolean {
   return /^(?:-?[1-9][0-9]{0,14}|0|-?(?:0|[1-9][0-9]{0,8})\.(?:[0-9]{0,5}[1-9]|0)|[0-9]{4}-[0-9]{2}-[0-9]{2})$/.test(plain);
+}
+
+/** cmd/main.py, main_init: the validator is called outside any `try`, before the modules of that stage. Seen on 22.4 and 25.1. */
+function tellUnmatchable(path: Path): Remark {
+  return {
+    severity: 'error',
+    code: 'odd_key',
+    path,
+    what: 'key',
+    message: `${showPath(path.slice(0, -1))} has a key that YAML reads as a number, true, false or null; cloud-init's validator ends in a TypeError there, and ${LOST_WITH_STAGE}: quote the key`,
+  };
 }
 
 function tellDeprecation({ path, since, advice }: Deprecation): Remark {

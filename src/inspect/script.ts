@@ -1,7 +1,8 @@
 import type { ParsedScript, SyntaxNode } from 'unbash';
 import type { Finding } from '../domain/finding.ts';
 import { placeAt } from './offset.ts';
-import { readPython } from './python.ts';
+import { MAX_SOURCE, readPython } from './python.ts';
+import { notJudged } from './remark.ts';
 import { trimStart } from './sniff.ts';
 import { closestKey } from './spelling.ts';
 
@@ -33,6 +34,9 @@ export async function inspectScript(filename: string, type: string, body: Uint8A
   const at = (fault: Fault) => report('warning', fault.code, start + fault.offset, fault.message);
   if (SHELL.test(shebang.program)) findings.push(...(await checkShell(script)).map(at));
   if (PYTHON.test(shebang.program)) findings.push(...checkPython(script, shebang.program).map(at));
+  const most = SHELL.test(shebang.program) ? MAX_SHELL : PYTHON.test(shebang.program) ? MAX_SOURCE : Number.POSITIVE_INFINITY;
+  if (script.length > most)
+    findings.push(notJudged(filename, `the script's syntax is not judged: it has more than ${most} characters`));
   return findings;
 }
 

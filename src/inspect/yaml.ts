@@ -1,11 +1,14 @@
 import {
   boolYaml11Tag,
+  defineMappingTag,
   defineScalarTag,
   floatYaml11Tag,
   intYaml11Tag,
   loadAll,
+  mapTag,
   NOT_RESOLVED,
   nullYaml11Tag,
+  parseEvents,
   timestampTag,
   YAML11_SCHEMA,
   YAMLException,
@@ -16,6 +19,10 @@ import { type BootbundleError, malformed } from '../domain/errors.ts';
 const MAX_DEPTH = 100;
 const MAX_ALIASES = 10_000;
 const MAX_MERGE_KEYS = 10_000;
+/** Characters that may set one value off from the next, in a text that is judged in about 0.3 s; each comes to two of the parser's events at most. */
+const MAX_INDICATORS = 120_000;
+/** With more of them than this even parsing takes too long. */
+const MAX_COUNTED = 5 * MAX_INDICATORS;
 /** What a document may come to once every alias is written out: nodes plus characters of its strings. */
 const MAX_EXPANDED = 32 * 1024 * 1024;
 /** Characters read again, in all, to make up for js-yaml's strictness about indentation inside brackets. */
@@ -99,7 +106,36 @@ const unicode = defineScalarTag<string>('tag:yaml.org,2002:python/unicode', {
   identify: () => false,
 });
 
-const PYYAML_SCHEMA = YAML11_SCHEMA.withTags(bool, int, float, nothing, timestamp, value, unicode);
+/** What PyYAML makes of an unquoted key that is no text: Python sorts numbers and booleans together, and null with nothing else. */
+export type OddKey = 'number' | 'boolean' | 'null';
+
+const oddKeys = new WeakMap<object, Map<string, OddKey>>();
+const NO_KEYS: ReadonlyMap<string, OddKey> = new Map();
+
+/** As js-yaml's own, whose keys are all strings, but remembering which of them PyYAML leaves as they are. */
+const map = defineMappingTag<Record<string, unknown>>(mapTag.tagName, {
+  ...mapTag,
+  addPair: (mapping, key, member) => {
+    if (typeof key !== 'string' && (key === null || typeof key !== 'object')) {
+      const odd = oddKeys.get(mapping) ?? new Map<string, OddKey>();
+      odd.set(String(key), key === null ? 'null' : typeof key === 'boolean' ? 'boolean' : 'number');
+      oddKeys.set(mapping, odd);
+    }
+    return mapTag.addPair(mapping, key, member);
+  },
+  // For merge keys, which bring them into another mapping as they are.
+  keys: (mapping) => {
+    const odd = oddKeys.get(mapping);
+    return odd === undefined ? Object.keys(mapping) : Object.keys(mapping).map((key) => asRead(key, odd.get(key)));
+  },
+});
+
+function asRead(key: string, odd: OddKey | undefined): unknown {
+  if (odd === undefined) return key;
+  return odd === 'null' ? null : odd === 'boolean' ? key === 'true' : Number(key);
+}
+
+const PYYAML_SCHEMA = YAML11_SCHEMA.withTags(bool, int, float, nothing, timestamp, value, unicode, map);
 
 /**
  * Reads YAML as cloud-init's PyYAML (`safe_load`) reads it: YAML 1.1, so `0644` is 420, `yes` is true and `y` a string;
@@ -116,6 +152,48 @@ export function readYaml(text: string, options: { multi?: boolean } = {}): unkno
   if (options.multi === true) return documents;
   if (documents.length > 1) throw badYaml('one document is wanted, and there are more');
   return documents.length === 0 ? [null] : documents;
+}
+
+/**
+ * Whether a text holds so many values that reading and judging it would keep others waiting: about 100,000 keys with a value each. Long texts in it
+ * (files, base64) count for one value each, whatever is in them.
+ */
+export function holdsTooMuch(text: string): boolean {
+  let indicators = 0;
+  for (let at = 0; at < text.length; at++) {
+    const code = text.charCodeAt(at);
+    // LF, CR, comma, colon and opening brackets: no value stands behind another without one of them.
+    if (code === 10 || code === 13 || code === 44 || code === 58 || code === 91 || code === 123) indicators++;
+  }
+  if (indicators <= MAX_INDICATORS) return false;
+  if (indicators > MAX_COUNTED) return true;
+  try {
+    return parseEvents(text, {}).length > 2 * MAX_INDICATORS;
+  } catch (error) {
+    if (error instanceof YAMLException) return false;
+    throw error;
+  }
+}
+
+/** Which keys of a mapping that `readYaml` made are no texts to PyYAML, by the texts that they are here. */
+export function oddKeysOf(mapping: object): ReadonlyMap<string, OddKey> {
+  return oddKeys.get(mapping) ?? NO_KEYS;
+}
+
+/** Makes known of a mapping that was made from others which of its keys are no texts. */
+export function carryOddKeys(mapping: object, ...from: readonly object[]): void {
+  const odd = from.flatMap((each) => [...oddKeysOf(each)]).filter(([key]) => Object.hasOwn(mapping, key));
+  if (odd.length > 0) oddKeys.set(mapping, new Map(odd));
+}
+
+/** What `readYaml` calls the key that stands unquoted in a text: `true` for `on`, `420` for `0644`. */
+export function nameOfKey(plain: string): string {
+  try {
+    return String(PYYAML_SCHEMA.resolveImplicitScalarTag(plain).value);
+  } catch (error) {
+    if (error instanceof YAMLException) return plain;
+    throw error;
+  }
 }
 
 /** Whether a YAML value is a mapping. */

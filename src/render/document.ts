@@ -1,6 +1,9 @@
+import type { Expectations } from '../domain/boot.ts';
+import { sha256 } from '../domain/bundle.ts';
 import type { Finding } from '../domain/finding.ts';
 import type { JsonObject } from '../domain/json.ts';
 import { type EncodedBody, type Entity, encodeBody, formatMultipart } from './mime.ts';
+import { REPORTER, reporter, TRACK_RULE, trackingConfig } from './track.ts';
 
 /** What cloud-init will do with a part, as far as the order of the document depends on it. */
 export type PartRole =
@@ -30,6 +33,8 @@ export interface Target {
   vars: JsonObject;
   /** Where the machine reports to; the URL is a secret of its own. */
   reportUrl: string;
+  /** Whether it is to report how its boot goes. */
+  track: boolean;
 }
 
 export interface RenderedDocument {
@@ -37,7 +42,15 @@ export interface RenderedDocument {
   /** What was sent, in the order in which it was sent; `filename` is the name on the wire. */
   parts: { filename: string; type: string; origin: string }[];
   findings: Finding[];
+  /** What it makes the machine say, if all goes well. */
+  expects: Expectations;
 }
+
+/**
+ * Which rendering this is: raised by every change of the code after which the same revisions and instance come to other bytes. A delivery's row
+ * keeps it, so that a replay can tell why it differs.
+ */
+export const RENDERER_VERSION = 2;
 
 /** Tells handlers about the machine; sent right after the handlers when one of them lists this type. */
 export const CONFIG_TYPE = 'text/x-bootbundle-config';
@@ -69,27 +82,48 @@ export function renderDocument(
   const handled = handlers.flatMap((part) => (part.role.kind === 'handler' ? (part.role.handles ?? []) : []));
   const others = parts.filter((part) => part.role.kind !== 'handler');
   const sequence = [...handlers, ...(handled.includes(CONFIG_TYPE) ? [configPart(target)] : []), ...orderConfigs(others)];
-  const width = Math.max(2, String(sequence.length).length);
-  const entities: Entity[] = sequence.map(({ filename, type, merge, body }, index) => ({
-    filename: `${String(index + 1).padStart(width, '0')}-${filename}`,
-    type,
-    merge,
-    body,
-  }));
+  const { track, reportUrl } = target;
+  const config = () => ownPart('bootbundle-track.yaml', 'text/cloud-config', trackingConfig(reportUrl), TRACK_RULE);
+  const sent = number(track ? [...sequence, config()] : sequence);
+  // Its name is its own, and it comes last, so that tracking changes no other part's number.
+  if (track) sent.push(ownPart(REPORTER, 'text/x-shellscript', reporter(reportUrl)));
   return {
-    bytes: formatMultipart(entities),
-    parts: sequence.map(({ type, origin }, index) => ({ filename: entities[index]?.filename ?? '', type, origin })),
+    bytes: formatMultipart(sent.map(({ filename, type, merge, body }): Entity => ({ filename, type, merge, body }))),
+    parts: sent.map(({ filename, type, origin }) => ({ filename, type, origin })),
     findings: [...findUnhandled(sequence, handlers, rules.takenTypes), ...findSelfIncludes(sequence, rules.includeRoots)],
+    expects: { events: track, phoneHome: track, manifests: reportedParts(sent, handlers) },
   };
+}
+
+/** Gives each part its name on the wire. */
+function number(sequence: readonly CompiledPart[]): CompiledPart[] {
+  const width = Math.max(2, String(sequence.length).length);
+  return sequence.map((part, index) => ({ ...part, filename: `${String(index + 1).padStart(width, '0')}-${part.filename}` }));
+}
+
+/** The parts whose results are reported: those that go to a handler which is told where to (cloud-init keeps the later of two for a type). */
+function reportedParts(sent: readonly CompiledPart[], handlers: readonly CompiledPart[]): string[] {
+  const reports = new Map<string, boolean>();
+  for (const { role } of handlers) {
+    const types = role.kind === 'handler' ? (role.handles ?? []) : [];
+    for (const type of types) reports.set(type, types.includes(CONFIG_TYPE));
+  }
+  return sent.filter(({ type }) => type !== CONFIG_TYPE && reports.get(type)).map(({ filename }) => spoolName(filename));
+}
+
+/** The name a part's result comes under: what is longer than 100 characters is cut (guest/kube-part-handler.py, spool_name). */
+function spoolName(filename: string): string {
+  return filename.length > 100 ? `${filename.slice(0, 91)}-${sha256(filename).slice(0, 8)}` : filename;
 }
 
 function configPart(target: Target): CompiledPart {
   const { name, id, vars, reportUrl } = target;
   const text = `${JSON.stringify({ instance: { name, id }, kube: vars.kube ?? {}, report: reportUrl })}\n`;
-  return compilePart(
-    { filename: 'bootbundle-config.json', type: CONFIG_TYPE, merge: null, role: { kind: 'other' }, origin: 'bootbundle' },
-    Buffer.from(text),
-  );
+  return ownPart('bootbundle-config.json', CONFIG_TYPE, text);
+}
+
+function ownPart(filename: string, type: string, text: string, merge: string | null = null): CompiledPart {
+  return compilePart({ filename, type, merge, role: { kind: 'other' }, origin: 'bootbundle' }, Buffer.from(text));
 }
 
 /** Whether the cloud-configs must stay in their given order, because one of them states how (or when) it is merged. */

@@ -1,4 +1,3 @@
-import { scheduler } from 'node:timers/promises';
 import {
   arrangeParts,
   type Bundle,
@@ -16,12 +15,13 @@ import { checkName, checkPartName } from '../domain/names.ts';
 import { checkPreconditions, type Preconditions } from '../domain/precondition.ts';
 import type { BundleSummary, BundleUse, KeptBody, Page, Store } from '../domain/store.ts';
 import type { BundleUpload, PartUpload } from '../domain/upload.ts';
-import type { SchemaSet } from '../inspect/schema.ts';
+import type { Schemas } from '../inspect/schema.ts';
 import { diffParts, type Side } from './diff.ts';
 import type { DocumentService } from './documents.ts';
 import type { Consent, Gate, Memory } from './gate.ts';
 import type { Actor } from './keys.ts';
 import { judgePart } from './lint.ts';
+import type { Pause } from './slices.ts';
 
 /** Circumstances of a write. */
 export interface WriteOptions extends Consent {
@@ -100,10 +100,11 @@ export function createBundleService(deps: {
   store: Store;
   documents: DocumentService;
   gate: Gate;
-  schemas: () => Promise<SchemaSet | null>;
+  schemas: () => Promise<Schemas>;
+  slices: () => Pause;
   clock: () => number;
 }): BundleService {
-  const { store, documents, gate, schemas, clock } = deps;
+  const { store, documents, gate, schemas, slices, clock } = deps;
   async function living(name: string): Promise<Bundle | null> {
     const bundle = await store.findBundle(name);
     return bundle && bundle.retiredAt === null ? bundle : null;
@@ -190,16 +191,17 @@ export function createBundleService(deps: {
       let partCreated = false;
       const written = await write(name, options, partEtag(upload.filename), async (current) => {
         partCreated = !findPart(current, upload.filename);
-        return mergeUpload(current, { parts: [upload] }, await schemas());
+        return mergeUpload(current, { parts: [upload] }, await schemas(), slices());
       });
       const part = findPart(written.bundle, upload.filename);
       if (!part) throw new Error('the part just written is not in its revision');
       return { ...written, part, partCreated };
     },
 
-    put: (name, upload, options) => write(name, options, bundleEtag, async () => mergeUpload(null, upload, await schemas())),
+    put: (name, upload, options) =>
+      write(name, options, bundleEtag, async () => mergeUpload(null, upload, await schemas(), slices())),
     addParts: (name, upload, options) =>
-      write(name, options, bundleEtag, async (current) => mergeUpload(current, upload, await schemas())),
+      write(name, options, bundleEtag, async (current) => mergeUpload(current, upload, await schemas(), slices())),
 
     async deletePart(name, filename, options) {
       checkPartName(filename);
@@ -340,7 +342,7 @@ interface Change {
 }
 
 /** A bundle's content with an upload laid over it; `current` null: the upload is all there is. */
-async function mergeUpload(current: Bundle | null, upload: BundleUpload, schemas: SchemaSet | null): Promise<Change> {
+async function mergeUpload(current: Bundle | null, upload: BundleUpload, schemas: Schemas, pause: Pause): Promise<Change> {
   const order: PartOrder = upload.order ?? current?.latest.order ?? 'name';
   const vars: JsonObject = upload.vars ?? current?.latest.vars ?? {};
   const parts = new Map((current?.latest.parts ?? []).map((part) => [part.filename, part]));
@@ -348,9 +350,7 @@ async function mergeUpload(current: Bundle | null, upload: BundleUpload, schemas
   const findings: Finding[] = [];
   let schema: string | null = null;
   for (const sent of upload.parts) {
-    // Reading a large manifest takes a while; boot fetches get their turn between two.
-    await scheduler.yield();
-    const judged = await judgePart(sent, parts.get(sent.filename), schemas);
+    const judged = await judgePart(sent, parts.get(sent.filename), schemas, pause);
     refuseErrors(judged.findings);
     parts.set(sent.filename, judged.part);
     bodies.set(judged.part.sha256, sent.body);

@@ -15,10 +15,17 @@ import { type ConfigSource, findLostValues } from '../inspect/lost-values.ts';
 import { statesMergeRule } from '../inspect/merge.ts';
 import { inspectRendering, isJudgedBySchema } from '../inspect/part.ts';
 import { handlerTypes } from '../inspect/part-handler.ts';
-import type { SchemaSet } from '../inspect/schema.ts';
+import type { Schemas } from '../inspect/schema.ts';
 import { matchPrefix } from '../inspect/sniff.ts';
 import { CLOUD_INIT_TYPES } from '../inspect/types.ts';
-import { type CompiledPart, compilePart, keepsGivenOrder, type PartRole, renderDocument } from '../render/document.ts';
+import {
+  type CompiledPart,
+  compilePart,
+  keepsGivenOrder,
+  type PartRole,
+  type RenderedDocument,
+  renderDocument,
+} from '../render/document.ts';
 import { decodeBody, readableBody } from '../render/mime.ts';
 import { parseTemplate, renderTemplate, type Template, type TemplateContext } from '../render/template.ts';
 import type { KeyRing } from './keys.ts';
@@ -44,7 +51,7 @@ export interface Document {
 export type Preview = Pick<Document, 'bytes' | 'digest' | 'parts' | 'revisions'>;
 
 /** What of an instance its document depends on. */
-export type DocumentOwner = Pick<Instance, 'id' | 'name' | 'generations' | 'bundles' | 'vars' | 'labels'>;
+export type DocumentOwner = Pick<Instance, 'id' | 'name' | 'generations' | 'bundles' | 'vars' | 'labels' | 'track'>;
 
 /** A part whose bytes come to be for each machine. */
 export interface TemplatePart {
@@ -107,17 +114,32 @@ export interface ReadablePart {
   body: Buffer;
 }
 
+/** A moment past, as far as a document hangs on it. */
+export interface Past {
+  /** The instance's version then: its own secrets are those of it. */
+  version: number;
+  /** By bundle. */
+  secretsVersions: Readonly<Record<string, number>>;
+  /** Where the machine was to report to. */
+  reportUrl: string;
+}
+
 export interface DocumentService {
   /**
    * Renders what a machine would get now.
    * @throws invalid `unknown_bundle` naming references that mean nothing; unavailable when a stored body or secret cannot be read
    */
   render(instance: DocumentOwner): Promise<Document>;
+  /**
+   * Renders what a machine got once. `instance` is as it was then, and its references are pinned (`web@3`); retired bundles' revisions are as good.
+   * @throws as render; unavailable `revision_purged`
+   */
+  renderAt(instance: DocumentOwner, past: Past): Promise<Document>;
   /** The same with `‹secret:name›` in the secrets' places; `readable`: every text as it reads instead of encoded, for a person. */
   preview(instance: DocumentOwner, readable: boolean): Promise<Preview>;
   /** The parts of a preview, in order. */
   read(instance: DocumentOwner): Promise<ReadablePart[]>;
-  /** Whether what the machine gets depends on secrets. */
+  /** Whether what the machine gets depends on secrets, without rendering it. */
   holdsSecrets(instance: DocumentOwner): Promise<boolean>;
   /** Reads what these machines' documents hang on; `into` adds to a scene, in which what was read stays as it was. */
   scene(instances: readonly DocumentOwner[], whatIf?: WhatIf, into?: Scene): Promise<Scene>;
@@ -139,8 +161,7 @@ const REMEMBERED_LOSSES = 1000;
 
 /** A document with what there is to say of it. */
 function documentOf(
-  bytes: Buffer,
-  parts: Document['parts'],
+  { bytes, parts, expects }: RenderedDocument,
   instance: DocumentOwner,
   revisions: readonly CompiledRevision[],
   { meanings }: Scene,
@@ -154,13 +175,8 @@ function documentOf(
     revisions: revisions.map(({ key }) => key),
     holdsSecrets: using.length > 0,
     secretsVersions: Object.fromEntries(versions),
-    expects: expectationsOf(parts),
+    expects,
   };
-}
-
-function expectationsOf(parts: Document['parts']): Expectations {
-  const manifests = parts.filter(({ type }) => type.startsWith('text/x-kube-')).map(({ filename }) => filename);
-  return { events: false, phoneHome: false, manifests };
 }
 
 export function createDocumentService({
@@ -172,8 +188,8 @@ export function createDocumentService({
   store: Store;
   keys: KeyRing;
   publicUrl: string;
-  /** The schema that judges cloud-configs now, if there is one. */
-  schemas: () => Promise<SchemaSet | null>;
+  /** What judges cloud-configs now. */
+  schemas: () => Promise<Schemas>;
 }): DocumentService {
   const rules = { takenTypes: CLOUD_INIT_TYPES, includeRoots: [`${publicUrl}/i/`, `${publicUrl}/s/`] };
 
@@ -185,8 +201,9 @@ export function createDocumentService({
   const remarks = new LRUCache<string, Finding[]>({ max: REMEMBERED });
   const losses = new LRUCache<string, Finding[]>({ max: REMEMBERED_LOSSES });
 
-  const draw = (parts: readonly CompiledPart[], instance: DocumentOwner) =>
-    renderDocument(parts, { ...instance, reportUrl: `${publicUrl}/r/${keys.capability('report', instance)}` }, rules);
+  const reportUrlOf = (instance: DocumentOwner) => `${publicUrl}/r/${keys.capability('report', instance)}`;
+  const draw = (parts: readonly CompiledPart[], instance: DocumentOwner, reportUrl = reportUrlOf(instance)) =>
+    renderDocument(parts, { ...instance, reportUrl }, rules);
 
   async function readScene(instances: readonly DocumentOwner[], whatIf: WhatIf = {}, into?: Scene): Promise<Scene> {
     const scene = into ?? { meanings: new Map(), revisions: new Map(), secrets: new Map() };
@@ -213,23 +230,45 @@ export function createDocumentService({
     }
   }
 
-  /** Only where templates want them. */
-  async function readSecrets(scene: Scene, instances: readonly DocumentOwner[], whatIf: WhatIf): Promise<void> {
-    const owners = new Map<string, SecretOwner>();
+  /** What a document's making hung on, from what is kept of it. */
+  async function readPast(instance: DocumentOwner, { version, secretsVersions }: Past): Promise<Scene> {
+    const scene: Scene = { meanings: new Map(), revisions: new Map(), secrets: new Map() };
+    const versions = new Map(Object.entries(secretsVersions));
+    for (const text of instance.bundles) {
+      const { bundle, revision } = parseReference(text);
+      if (revision === null) throw new Error(`${text} is not pinned`);
+      scene.meanings.set(text, { revision, secretsVersion: versions.get(bundle) ?? 0 });
+    }
+    await readRevisions(scene, instance.bundles);
+    await readSecrets(scene, [instance], {}, version);
+    return scene;
+  }
+
+  /**
+   * Only where templates want them. A bundle's are read at the version that its reference meant, so that they are what the document says of itself
+   * also when somebody changes one meanwhile; an instance's own at `version`, or (null) as they are now.
+   */
+  async function readSecrets(
+    scene: Scene,
+    instances: readonly DocumentOwner[],
+    whatIf: WhatIf,
+    version: number | null = null,
+  ): Promise<void> {
+    const owners = new Map<string, SecretOwner & { version: number | null }>();
     for (const { name, bundles } of instances)
       for (const text of bundles) {
         const bundle = parseReference(text).bundle;
         if (!scene.revisions.get(text)?.usesSecrets && !(whatIf.revision?.bundle === bundle && whatIf.revision.usesSecrets))
           continue;
         for (const owner of [
-          { kind: 'bundle' as const, name: bundle },
-          { kind: 'instance' as const, name },
+          { kind: 'bundle' as const, name: bundle, version: scene.meanings.get(text)?.secretsVersion ?? null },
+          { kind: 'instance' as const, name, version },
         ])
           if (!scene.secrets.has(ownerKey(owner))) owners.set(ownerKey(owner), owner);
       }
     const wanted = [...owners.values()];
     if (wanted.length === 0) return;
-    const found = await store.findSecrets(wanted);
+    const found = await store.findSecretsAt(wanted);
     for (const [index, owner] of wanted.entries()) {
       const values = new Map<string, Uint8Array>();
       for (const { name, sealed } of found[index] ?? []) values.set(name, keys.openSecret(owner, name, sealed));
@@ -294,8 +333,7 @@ export function createDocumentService({
     };
   }
 
-  async function render(instance: DocumentOwner): Promise<Document> {
-    const scene = await readScene([instance]);
+  async function renderScene(instance: DocumentOwner, scene: Scene, reportUrl: string): Promise<Document> {
     const revisions = revisionsOf(instance, scene);
     const parts: CompiledPart[] = [];
     for (const revision of revisions)
@@ -303,8 +341,7 @@ export function createDocumentService({
         ...(await fill(revision, contextOf(instance, revision, scene), revision.hasTemplates ? LIMITS.templateFetchMs : 0)),
       );
     if (parts.reduce((sum, part) => sum + weightOf(part), 0) > LIMITS.servedBytes) throw tooLargeToServe();
-    const { bytes, parts: sent } = draw(parts, instance);
-    return documentOf(bytes, sent, instance, revisions, scene);
+    return documentOf(draw(parts, instance, reportUrl), instance, revisions, scene);
   }
 
   async function veiled(instance: DocumentOwner): Promise<{ parts: CompiledPart[]; revisions: string[] }> {
@@ -320,8 +357,10 @@ export function createDocumentService({
   async function inspectText(part: TemplatePart, text: string, context: TemplateContext): Promise<Finding[]> {
     const schema = await schemas();
     const judge = async (body: Buffer) => {
-      const key = sha256(`${schema?.source}\n${part.origin}\n${part.type}\n${sha256(body)}`);
-      const findings = remarks.get(key) ?? (await inspectRendering(part.origin, part.filename, part.type, body, schema));
+      const key = sha256(`${schema?.source ?? JSON.stringify(schema)}\n${part.origin}\n${part.type}\n${sha256(body)}`);
+      const findings =
+        remarks.get(key) ??
+        (await inspectRendering(part.origin, part.filename, part.type, body, schema, () => scheduler.yield()));
       remarks.set(key, findings);
       return findings;
     };
@@ -332,7 +371,8 @@ export function createDocumentService({
   }
 
   return {
-    render,
+    render: async (instance) => renderScene(instance, await readScene([instance]), reportUrlOf(instance)),
+    renderAt: async (instance, past) => renderScene(instance, await readPast(instance, past), past.reportUrl),
 
     async preview(instance, readable) {
       const { parts, revisions } = await veiled(instance);
@@ -351,10 +391,7 @@ export function createDocumentService({
       }));
     },
 
-    async holdsSecrets(instance) {
-      const { revisions } = await readScene([instance]);
-      return [...revisions.values()].some(({ usesSecrets }) => usesSecrets);
-    },
+    holdsSecrets: async (instance) => usesSecrets(instance, await readScene([instance])),
 
     scene: readScene,
 
@@ -386,8 +423,8 @@ export function createDocumentService({
       const schema = judged ? ((await schemas())?.source ?? null) : null;
       if (!complete) return { document: null, findings, schema };
 
-      const { bytes, parts: sent, findings: remarked } = draw(parts, instance);
-      const whole = [...remarked, ...lossesOf(parts, revisions, whatIf)];
+      const drawn = draw(parts, instance);
+      const whole = [...drawn.findings, ...(await lossesOf(parts, revisions, whatIf))];
       const secretive = revisions.some(({ usesSecrets }) => usesSecrets);
       findings.push(
         ...(secretive ? await withoutSecrets(whole, () => blindRemarks(instance, revisions, scene, whatIf)) : whole),
@@ -395,13 +432,13 @@ export function createDocumentService({
       // Another handler may heed other keys of it.
       if (instance.bundles.some((text) => parseReference(text).bundle === KUBE_BUNDLE))
         findings.push(...inspectKubeVars(instance.vars.kube));
-      if (bytes.length > LIMITS.documentBytes)
+      if (drawn.bytes.length > LIMITS.documentBytes)
         findings.push({
           severity: 'error',
           code: 'document_too_large',
-          message: `the document would have ${bytes.length} bytes; the limit is ${LIMITS.documentBytes}`,
+          message: `the document would have ${drawn.bytes.length} bytes; the limit is ${LIMITS.documentBytes}`,
         });
-      return { document: documentOf(bytes, sent, instance, revisions, scene), findings, schema };
+      return { document: documentOf(drawn, instance, revisions, scene), findings, schema };
     },
 
     compile: (key, content, bodies) =>
@@ -418,18 +455,28 @@ export function createDocumentService({
     const parts: CompiledPart[] = [];
     for (const revision of revisions)
       parts.push(...(await fill(revision, veil(contextOf(instance, revision, scene, whatIf)), LIMITS.templateTrialMs)));
-    return [...draw(parts, instance).findings, ...lossesOf(parts, revisions, whatIf)];
+    return [...draw(parts, instance).findings, ...(await lossesOf(parts, revisions, whatIf))];
   }
 
-  function lossesOf(parts: readonly CompiledPart[], revisions: readonly CompiledRevision[], whatIf: WhatIf): Finding[] {
-    const find = () => findLostValues(configSources(parts), keepsGivenOrder(parts) ? 'given' : 'reverse');
+  async function lossesOf(
+    parts: readonly CompiledPart[],
+    revisions: readonly CompiledRevision[],
+    whatIf: WhatIf,
+  ): Promise<Finding[]> {
+    const order = keepsGivenOrder(parts) ? 'given' : 'reverse';
+    const find = () => findLostValues(configSources(parts), order, () => scheduler.yield());
     // A revision that may never be stored must not be remembered under its number, nor one machine's rendering for another's.
     if (whatIf.revision || revisions.some(({ hasTemplates }) => hasTemplates)) return find();
     const key = revisions.map(({ key }) => key).join(' ');
-    const findings = losses.get(key) ?? find();
+    const findings = losses.get(key) ?? (await find());
     losses.set(key, findings);
     return findings;
   }
+}
+
+/** Whether secrets are in a machine's document, as the scene has it. */
+export function usesSecrets({ bundles }: Pick<DocumentOwner, 'bundles'>, { revisions }: Scene): boolean {
+  return bundles.some((text) => revisions.get(text)?.usesSecrets ?? false);
 }
 
 /** What a look with this scene was based on. */

@@ -1,8 +1,9 @@
 import { wouldBreak } from '../domain/errors.ts';
 import type { Finding } from '../domain/finding.ts';
 import type { Instance } from '../domain/instance.ts';
+import { type PolicyDefaults, policyInForce, windowAt } from '../domain/policy.ts';
 import type { Sight, Store } from '../domain/store.ts';
-import { type DocumentService, type Scene, sightOf, type WhatIf } from './documents.ts';
+import { type DocumentService, type Scene, sightOf, usesSecrets, type WhatIf } from './documents.ts';
 import type { Pause } from './slices.ts';
 
 /** How an operator answers for what a change breaks. */
@@ -36,7 +37,7 @@ export interface Gate {
    * Looks at what a change would do to every machine that follows: each is rendered with its real values and inspected, once as things are and
    * once as they would be. Machines that would get the same are looked at once. Fetches get their turn every few milliseconds.
    * @param memory what was found of each machine; given again, only machines that changed since are looked at again
-   * @throws would_break naming machines that have still to boot and would newly be refused, with the findings
+   * @throws would_break naming machines that have still to boot (never delivered, or their window is open) and would newly be refused, with the findings
    */
   pass(publication: Publication, consent?: Consent, memory?: Memory): Promise<Passage>;
 }
@@ -54,12 +55,23 @@ export function createGate({
   store,
   documents,
   slices,
+  policyDefaults,
+  clock,
 }: {
   store: Store;
   documents: DocumentService;
   slices: () => Pause;
+  policyDefaults: PolicyDefaults;
+  clock: () => number;
 }): Gate {
   let last: Promise<unknown> = Promise.resolve();
+
+  /** Never delivered, or its window is open: it may ask at any moment. */
+  function stillToBoot(instance: Instance, scene: Scene): boolean {
+    if (instance.deliveryCount === 0) return true;
+    const policy = policyInForce(instance.policy, policyDefaults, instance, usesSecrets(instance, scene));
+    return windowAt(policy, instance, clock()).open;
+  }
 
   return {
     inTurn(publication) {
@@ -85,7 +97,7 @@ export function createGate({
           const kind = kindOf(instance, scene, whatIf);
           const fresh = memory.get(kind) ?? (await freshErrors(documents, instance, scene, whatIf));
           memory.set(kind, fresh);
-          if (fresh.length > 0) broken.add(instance, fresh);
+          if (fresh.length > 0) broken.add(instance, stillToBoot(instance, scene), fresh);
         }
         // What references meant stays; what takes memory is read anew, or cached.
         scene.revisions.clear();
@@ -132,9 +144,8 @@ class Breakage {
   /** Each error once, with the machines it breaks. */
   readonly #errors = new Map<string, { finding: Finding; waiting: string[]; booted: string[] }>();
 
-  add(instance: Instance, errors: readonly Finding[]): void {
-    // Not fetched yet, so it gets what is published now.
-    const kind = instance.deliveryCount === 0 ? 'waiting' : 'booted';
+  add(instance: Instance, stillToBoot: boolean, errors: readonly Finding[]): void {
+    const kind = stillToBoot ? 'waiting' : 'booted';
     (kind === 'waiting' ? this.#waiting : this.#booted).push(instance.name);
     for (const finding of errors) {
       const key = JSON.stringify(finding);

@@ -1,19 +1,36 @@
 import { type CurrentState, type Deadlines, NO_BOOT, type State, stateAt } from '../domain/boot.ts';
 import { BootbundleError, conflict, forbidden, invalid, malformed, notFound, tooLarge } from '../domain/errors.ts';
 import { type Finding, refuseErrors } from '../domain/finding.ts';
-import type { Instance, InstanceSpec } from '../domain/instance.ts';
+import { checkSeedUnused, type Instance, type InstanceSpec } from '../domain/instance.ts';
 import { canonicalJson, type Json, type JsonObject } from '../domain/json.ts';
 import { LIMITS } from '../domain/limits.ts';
 import { checkName, parseReference } from '../domain/names.ts';
+import {
+  checkPolicy,
+  type DeliveryWindow,
+  type Policy,
+  type PolicyDefaults,
+  policyInForce,
+  windowAt,
+} from '../domain/policy.ts';
 import { checkPreconditions, type Preconditions } from '../domain/precondition.ts';
 import { checkSecretName, type SecretInfo } from '../domain/secret.ts';
-import type { InstanceFilter, InstanceWrite, Page, Store } from '../domain/store.ts';
+import type { InstanceAudit, InstanceFilter, InstanceWrite, Page, Store } from '../domain/store.ts';
 import { type Explanation, explain } from '../explain/explain.ts';
 import { inspectNetworkConfig } from '../inspect/cloud-config.ts';
-import type { SchemaSet } from '../inspect/schema.ts';
+import type { Schemas } from '../inspect/schema.ts';
 import { withVar } from './bundles.ts';
 import { diffParts, type Side } from './diff.ts';
-import { type Document, type DocumentOwner, type DocumentService, type Preview, type Scene, sightOf } from './documents.ts';
+import {
+  type Document,
+  type DocumentOwner,
+  type DocumentService,
+  type Preview,
+  type Scene,
+  sightOf,
+  usesSecrets,
+  type WhatIf,
+} from './documents.ts';
 import type { KeyRing } from './keys.ts';
 import { checkSecretValue, sealNew } from './secrets.ts';
 import type { Pause } from './slices.ts';
@@ -35,6 +52,9 @@ export interface InstanceReport {
   stub: Stub | null;
   /** What it would get now; `size` in bytes. Null when it cannot be rendered: the findings say why. */
   document: (Pick<Document, 'digest' | 'parts' | 'revisions'> & { size: number }) | null;
+  /** Who may fetch, and until when, as things are now. */
+  policy: Policy;
+  window: DeliveryWindow;
   /** Its own, by name. */
   secrets: SecretInfo[];
   /** Which schema judged its templates' renderings; null when none had to. */
@@ -60,6 +80,8 @@ export interface InstanceWriteReport extends InstanceReport {
 export interface InstanceWriteOptions {
   preconditions?: Preconditions;
   dryRun?: boolean;
+  /** What the audit says of it. */
+  audit?: InstanceAudit;
 }
 
 export interface InstanceService {
@@ -91,7 +113,8 @@ export interface InstanceService {
   list(page: Page<string>, filter: Omit<InstanceFilter, 'state'> & { state?: State | undefined }): Promise<Instance[]>;
   /** How far its boot is now. */
   state(instance: Instance): CurrentState;
-  delete(name: string, options: InstanceWriteOptions): Promise<void>;
+  /** @throws conflict `seed_in_use` when its seed was fetched and `force` is not said */
+  delete(name: string, options: InstanceWriteOptions & { force?: boolean }): Promise<void>;
   stub(name: string, form: StubForm): Promise<Stub & { findings: Finding[] }>;
   /**
    * The exact bytes it would get now. Not a delivery.
@@ -123,13 +146,14 @@ export function createInstanceService(deps: {
   documents: DocumentService;
   keys: KeyRing;
   publicUrl: string;
-  schemas: () => Promise<SchemaSet | null>;
+  schemas: () => Promise<Schemas>;
   slices: () => Pause;
+  policyDefaults: PolicyDefaults;
   deadlines: Deadlines;
   clock: () => number;
   freshId: () => string;
 }): InstanceService {
-  const { store, documents, keys, publicUrl, schemas, slices, clock } = deps;
+  const { store, documents, keys, publicUrl, schemas, slices, policyDefaults, clock } = deps;
   const loopback = isLoopback(publicUrl);
 
   async function living(name: string): Promise<Instance> {
@@ -162,8 +186,8 @@ export function createInstanceService(deps: {
     }
   }
 
-  /** What there is to say about each now. */
-  async function reportAll(instances: readonly Instance[]): Promise<InstanceReport[]> {
+  /** What there is to say about each now, or if what is under trial were so. */
+  async function reportAll(instances: readonly Instance[], trials?: ReadonlyMap<string, WhatIf>): Promise<InstanceReport[]> {
     const reports: InstanceReport[] = [];
     const scene: Scene = { meanings: new Map(), revisions: new Map(), secrets: new Map() };
     const pause = slices();
@@ -173,8 +197,12 @@ export function createInstanceService(deps: {
       const secrets = await store.findSecrets(page.map(({ name }) => ({ kind: 'instance', name })));
       for (const [index, instance] of page.entries()) {
         await pause();
-        const { document, findings, schema } = await documents.inspect(instance, scene);
+        const { document, findings, schema } = await documents.inspect(instance, scene, trials?.get(instance.name));
+        const policy = policyInForce(instance.policy, policyDefaults, instance, usesSecrets(instance, scene));
+        const window = windowAt(policy, instance, clock());
         reports.push({
+          policy,
+          window,
           schema,
           instance,
           state: stateOf(instance),
@@ -186,7 +214,12 @@ export function createInstanceService(deps: {
             revisions: document.revisions,
           },
           secrets: (secrets[index] ?? []).map(({ sealed: _, ...info }) => info),
-          findings: [...loopbackFindings(), ...findings, ...(await networkFindings(instance))],
+          findings: [
+            ...loopbackFindings(),
+            ...findings,
+            ...(await networkFindings(instance)),
+            ...windowFindings(instance, policy, window, document),
+          ],
         });
       }
     }
@@ -213,35 +246,46 @@ export function createInstanceService(deps: {
   async function write(
     list: readonly (InstanceStatement & { expect?: number | null | undefined })[],
     dryRun: boolean,
+    audit?: InstanceAudit,
   ): Promise<InstanceWriteReport[]> {
     for (let attempt = 1; ; attempt++) {
       const scene: Scene = { meanings: new Map(), revisions: new Map(), secrets: new Map() };
       const writes: InstanceWrite[] = [];
+      const trials = new Map<string, WhatIf>();
       const pause = slices();
       for (let at = 0; at < list.length; at += PAGE) {
-        const page = list.slice(at, at + PAGE).map(({ name, spec, expect, secrets }) => {
+        const page = list.slice(at, at + PAGE).map(({ name, spec: stated, expect, secrets }) => {
+          const spec = { ...stated, policy: checkPolicy(stated.policy) };
           checkSpec(spec);
           return { owner: { ...spec, id: deps.freshId(), name, generations: FIRST_GENERATIONS }, spec, expect, secrets };
         });
+        // Before its secrets are read, so that a change of them from here on is noticed.
+        const versions = await store.findVersions(page.map(({ owner }) => owner.name));
         await documents.scene(
-          page.map(({ owner }) => owner),
+          page.flatMap(({ owner }) => [owner, ...afterCloseOf(owner)]),
           {},
           scene,
         );
-        for (const { owner, spec, expect, secrets } of page) {
+        for (const [index, { owner, spec, expect, secrets }] of page.entries()) {
           await pause();
+          const seen = versions[index] ?? null;
           const changes = await freshSecrets(owner.name, secrets);
           const whatIf = { secrets: { owner: { kind: 'instance' as const, name: owner.name }, changes } };
           const { findings } = await documents.inspect(owner, scene, whatIf);
           refuseErrors([...findings, ...(await networkFindings(spec))], owner.name);
-          writes.push({ name: owner.name, spec, freshId: owner.id, expect, secrets: seal(owner.name, changes) });
+          await checkAfterClose(owner, scene);
+          writes.push({ name: owner.name, spec, freshId: owner.id, expect, seen, secrets: seal(owner.name, changes) });
+          trials.set(owner.name, whatIf);
         }
       }
       try {
         const written = dryRun
           ? await foresee(writes)
-          : await store.putInstances(writes, { at: clock(), sight: sightOf(scene) });
-        const reports = await reportAll(written.map(({ instance }) => instance));
+          : await store.putInstances(writes, { at: clock(), sight: sightOf(scene), ...(audit && { audit }) });
+        const reports = await reportAll(
+          written.map(({ instance }) => instance),
+          dryRun ? trials : undefined,
+        );
         return reports.map((report, index) => {
           const { created, changed } = written[index] as { created: boolean; changed: boolean };
           return { ...report, stub: dryRun && created ? null : report.stub, created, changed };
@@ -249,6 +293,20 @@ export function createInstanceService(deps: {
       } catch (error) {
         if (attempt >= ATTEMPTS || !(error instanceof BootbundleError) || error.code !== 'changed_meanwhile') throw error;
       }
+    }
+  }
+
+  /** What it is served once its window is shut must boot a machine as well, and hold no secret: anybody may have the stub by then. */
+  async function checkAfterClose(owner: DocumentOwner & InstanceSpec, scene: Scene): Promise<void> {
+    for (const instead of afterCloseOf(owner)) {
+      const secretive = instead.bundles.find((text) => scene.revisions.get(text)?.usesSecrets);
+      if (secretive !== undefined)
+        throw invalid(
+          'after_close_secrets',
+          `${owner.name}: policy: afterClose names ${secretive}, whose templates use secrets: name bundles without, or write refuse`,
+        );
+      const { findings } = await documents.inspect(instead, scene);
+      refuseErrors(findings, `${owner.name}, afterClose`);
     }
   }
 
@@ -278,8 +336,8 @@ export function createInstanceService(deps: {
   /** What a delivery was rendered for: the instance as it was then, at the revisions it got. */
   async function ownerAt(instance: Instance, id: number | null): Promise<DocumentOwner> {
     if (id === null) return instance;
-    const [delivery] = await store.listDeliveries(instance.name, { after: id + 1, limit: 1 });
-    if (delivery?.id !== id) throw notFound('unknown_delivery', 'the instance has no such delivery');
+    const delivery = await store.findDelivery(instance.name, id);
+    if (!delivery) throw unknownDelivery();
     const { instanceVersion, revisions } = delivery;
     const spec = instanceVersion === null ? null : await store.findSpec(instance.name, instanceVersion);
     if (!spec)
@@ -291,7 +349,14 @@ export function createInstanceService(deps: {
   }
 
   async function sideOf(instance: Instance, id: number | null): Promise<Side> {
-    const parts = await documents.read(await ownerAt(instance, id));
+    const owner = await ownerAt(instance, id);
+    if (id !== null) {
+      const meanings = await store.resolveReferences(owner.bundles.map(parseReference));
+      const purged = owner.bundles.filter((_, index) => !meanings[index]);
+      if (purged.length > 0)
+        throw conflict('delivery_forgotten', `what it was rendered from is not kept any more: ${purged.join(', ')}`);
+    }
+    const parts = await documents.read(owner);
     return {
       label: id === null ? 'now' : `delivery:${id}`,
       vars: {},
@@ -318,6 +383,7 @@ export function createInstanceService(deps: {
           firstDeliveryAt: null,
           lastDeliveryAt: null,
           deliveryCount: 0,
+          fetchedAt: { include: null, seed: null },
           reportsDropped: 0,
           closedAt: null,
           reopenedAt: null,
@@ -355,13 +421,13 @@ export function createInstanceService(deps: {
   async function patch(
     name: string,
     change: (spec: InstanceSpec) => { spec: InstanceSpec; secrets?: SecretChanges | undefined },
-    { preconditions = {}, dryRun = false }: InstanceWriteOptions,
+    { preconditions = {}, dryRun = false, audit }: InstanceWriteOptions,
   ) {
     for (let attempt = 1; ; attempt++) {
       const before = await living(name);
       checkPreconditions(instanceEtag(before), preconditions);
       try {
-        const [written] = await write([{ name, ...change(specOf(before)), expect: before.version }], dryRun);
+        const [written] = await write([{ name, ...change(specOf(before)), expect: before.version }], dryRun, audit);
         return written as InstanceWriteReport;
       } catch (error) {
         const raced = error instanceof BootbundleError && error.code === 'etag_mismatch' && preconditions.ifMatch === undefined;
@@ -409,21 +475,22 @@ export function createInstanceService(deps: {
 
     state: stateOf,
 
-    async delete(name, { preconditions = {}, dryRun = false }) {
+    async delete(name, { preconditions = {}, dryRun = false, force = false }) {
       const instance = await living(name);
       checkPreconditions(instanceEtag(instance), preconditions);
-      if (dryRun) return;
+      if (dryRun) return checkSeedUnused(instance, force);
       const expect = preconditions.ifMatch === undefined ? undefined : instance.version;
-      await store.retireInstance(name, { expect, at: clock() });
+      await store.retireInstance(name, { expect, at: clock(), force });
     },
 
     stub: async (name, form) => ({ ...stubOf(await living(name), form), findings: loopbackFindings() }),
 
     async userData(name, reveal) {
       const instance = await living(name);
-      const revealed = await documents.holdsSecrets(instance);
-      if (revealed && !reveal) throw forbidden('reveal_needed', 'secrets are in it: ask for …/preview, or say ?reveal=true');
-      return { document: await documents.render(instance), revealed };
+      const document = await documents.render(instance);
+      if (document.holdsSecrets && !reveal)
+        throw forbidden('reveal_needed', 'secrets are in it: ask for …/preview, or say ?reveal=true');
+      return { document, revealed: document.holdsSecrets };
     },
 
     preview: async (name) => documents.preview(await living(name), true),
@@ -446,10 +513,44 @@ export function createInstanceService(deps: {
   };
 }
 
+/** The machine as it is served once its window is shut, where the policy has something for that. */
+function afterCloseOf<T extends DocumentOwner & Pick<InstanceSpec, 'policy' | 'track'>>(owner: T): T[] {
+  const { afterClose = 'refuse' } = owner.policy;
+  return afterClose === 'refuse' ? [] : [{ ...owner, bundles: afterClose, track: false }];
+}
+
+/** What a policy says that will not come to be as it reads. */
+function windowFindings(
+  instance: Instance,
+  { closeAfter }: Policy,
+  window: DeliveryWindow,
+  document: Document | null,
+): Finding[] {
+  const findings: Finding[] = [];
+  const warn = (code: string, message: string) => findings.push({ severity: 'warning', code, message });
+  if (!window.open && instance.deliveryCount === 0)
+    warn(
+      'window_shut',
+      'its window is shut (status.window says since when and why) and it was never delivered: it gets nothing',
+    );
+  const told = document && (document.expects.events || document.expects.manifests.length > 0);
+  if (closeAfter === 'success' && told === false)
+    warn(
+      'success_untold',
+      'closeAfter is success, and nothing in its document would tell of one: with track: true the machine does',
+    );
+  return findings;
+}
+
 /** What an operator stated, without what we keep beside it. */
 export function specOf(spec: InstanceSpec): InstanceSpec {
   const { bundles, vars, labels, metaData, vendorData, networkConfig, policy, track } = spec;
   return { bundles, vars, labels, metaData, vendorData, networkConfig, policy, track };
+}
+
+/** Its id may never have been, or be that of another instance's. */
+export function unknownDelivery(): BootbundleError {
+  return notFound('unknown_delivery', 'the instance has no such delivery, or the ledger keeps it no longer');
 }
 
 /** Changes with every change of the spec. */

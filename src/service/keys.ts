@@ -7,6 +7,8 @@ import { isSealedWith, openSecret, type SecretOwner, sealSecret } from '../domai
 /** Makes and checks capabilities, seals and opens secrets, under a ring of root keys, newest first. */
 export interface KeyRing {
   capability(purpose: Purpose, instance: Pick<Instance, 'id' | 'generations'>): string;
+  /** What each key of the ring makes, newest first: which one made a capability once is not kept. */
+  capabilities(purpose: Purpose, instance: Pick<Instance, 'id' | 'generations'>): string[];
   verify(purpose: Purpose, text: string): CapabilityClaim | null;
   /** Seals under the newest key. */
   sealSecret(owner: SecretOwner, name: string, value: Uint8Array): Uint8Array;
@@ -26,6 +28,7 @@ export function createKeyRing(rootKeys: readonly Uint8Array[]): KeyRing {
   if (!newest || !newestSecret) throw new Error('a key ring needs a key');
   return {
     capability: (purpose, instance) => deriveCapability(newest, purpose, instance),
+    capabilities: (purpose, instance) => keys.map((key) => deriveCapability(key, purpose, instance)),
     verify: (purpose, text) => verifyCapability(keys, purpose, text),
     sealSecret: (owner, name, value) => sealSecret(newestSecret, owner, name, value, randomBytes(12)),
     openSecret(owner, name, sealed) {

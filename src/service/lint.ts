@@ -6,9 +6,10 @@ import type { PartUpload } from '../domain/upload.ts';
 import { checkMerge, mergeFindings } from '../inspect/merge.ts';
 import { parseMime } from '../inspect/mime.ts';
 import { inspectBraces, inspectPart, isJudgedBySchema } from '../inspect/part.ts';
-import type { SchemaSet } from '../inspect/schema.ts';
+import type { Schemas } from '../inspect/schema.ts';
 import { isMimeArchive, sniff, sniffTemplate } from '../inspect/sniff.ts';
 import { parseTemplate } from '../render/template.ts';
+import type { Pause } from './slices.ts';
 
 /** A part as it would be kept, and what there is to say about it. */
 export interface JudgedPart {
@@ -20,10 +21,16 @@ export interface JudgedPart {
 
 /**
  * Judges an upload: what it is, and whether a machine could use it. Of a template only the source is judged here; what it renders to is looked at
- * for each machine. `before`: the part in whose place it goes; what is not said stays as it was.
+ * for each machine. `before`: the part in whose place it goes; what is not said stays as it was. `pause` is awaited before and within it.
  * @throws BootbundleError of whatever kind, naming the part, when it cannot even be told what it is
  */
-export async function judgePart(sent: PartUpload, before: Part | undefined, schemas: SchemaSet | null): Promise<JudgedPart> {
+export async function judgePart(
+  sent: PartUpload,
+  before: Part | undefined,
+  schemas: Schemas,
+  pause: Pause,
+): Promise<JudgedPart> {
+  await pause();
   const { filename, body } = sent;
   const { part, findings } = namingPart(filename, () => identify(sent, before));
   const schema = isJudgedBySchema(part.type) ? (schemas?.source ?? null) : null;
@@ -31,10 +38,7 @@ export async function judgePart(sent: PartUpload, before: Part | undefined, sche
     findings.push(...templateFindings(filename, body));
     return { part, findings, schema };
   }
-  findings.push(
-    ...inspectBraces(filename, body),
-    ...(await inspectPart(filename, part.type, body, schemas, () => scheduler.yield())),
-  );
+  findings.push(...inspectBraces(filename, body), ...(await inspectPart(filename, part.type, body, schemas, pause)));
   return { part, findings, schema };
 }
 
@@ -84,15 +88,20 @@ export interface LintReport {
   schema: string | null;
 }
 
-/** Inspects files without keeping them; what is refused elsewhere is a finding here. A MIME multipart's parts are inspected each by itself. */
-export async function lint(uploads: readonly PartUpload[], schemas: SchemaSet | null): Promise<LintReport> {
+/**
+ * Inspects files without keeping them; what is refused elsewhere is a finding here. A MIME multipart's parts are inspected each by itself.
+ * @param pause awaited between parts and within large ones
+ */
+export async function lint(
+  uploads: readonly PartUpload[],
+  schemas: Schemas,
+  pause: Pause = () => scheduler.yield(),
+): Promise<LintReport> {
   const report: LintReport = { parts: [], schema: null };
   for (const upload of uploads.flatMap(explode)) {
     const { filename } = upload;
-    // Reading a large manifest takes a while; boot fetches get their turn between two.
-    await scheduler.yield();
     try {
-      const { part, findings, schema } = await judgePart(upload, undefined, schemas);
+      const { part, findings, schema } = await judgePart(upload, undefined, schemas, pause);
       report.parts.push({ filename, type: part.type, findings });
       report.schema ??= schema;
     } catch (error) {

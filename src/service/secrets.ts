@@ -135,13 +135,20 @@ export function checkSecretValue(value: Uint8Array): void {
   if (value.length > LIMITS.secretBytes) throw tooLarge('secret_too_large', `a secret has at most ${LIMITS.secretBytes} bytes`);
 }
 
+/** What sealing anew came to; `unreadable`: old values that no key of the ring opens, which stay as they are. */
+export interface Resealed {
+  resealed: number;
+  already: number;
+  unreadable: number;
+}
+
 /**
- * Seals every secret under the newest key of the ring that an older one sealed. Nothing else changes: no version, no stub. Safe while the service runs.
- * @returns how many were sealed anew, and how many were so already
- * @throws unavailable `secret_unreadable` when one opens with no key of the ring
+ * Seals every secret under the newest key of the ring that an older one sealed, with the old values that replays may need. Nothing else changes: no
+ * version, no stub. Safe while the service runs.
+ * @throws unavailable `secret_unreadable` when a secret (not an old value, which nobody could set anew) opens with no key of the ring
  */
-export async function resealSecrets(store: Store, keys: KeyRing): Promise<{ resealed: number; already: number }> {
-  const count = { resealed: 0, already: 0 };
+export async function resealSecrets(store: Store, keys: KeyRing): Promise<Resealed> {
+  const count: Resealed = { resealed: 0, already: 0, unreadable: 0 };
   for (let after: StoredSecret['key'] | null = null; ; ) {
     const page: StoredSecret[] = await store.listSecrets({ after, limit: PAGE });
     for (const { key, sealed } of page) {
@@ -149,11 +156,24 @@ export async function resealSecrets(store: Store, keys: KeyRing): Promise<{ rese
         count.already++;
         continue;
       }
-      const anew = keys.sealSecret(key.owner, key.name, keys.openSecret(key.owner, key.name, sealed));
-      // False: somebody set or removed it meanwhile, under the newest key.
-      if (await store.resealSecret(key, sealed, anew)) count.resealed++;
+      const value = key.old === null ? keys.openSecret(key.owner, key.name, sealed) : openOld(keys, key, sealed);
+      if (!value) {
+        count.unreadable++;
+        continue;
+      }
+      // False: somebody set or removed it meanwhile; as an old value it comes at the end of the list.
+      if (await store.resealSecret(key, sealed, keys.sealSecret(key.owner, key.name, value))) count.resealed++;
     }
     after = page.at(-1)?.key ?? null;
     if (page.length < PAGE) return count;
+  }
+}
+
+function openOld(keys: KeyRing, { owner, name }: StoredSecret['key'], sealed: Uint8Array): Uint8Array | null {
+  try {
+    return keys.openSecret(owner, name, sealed);
+  } catch (error) {
+    if (error instanceof BootbundleError && error.code === 'secret_unreadable') return null;
+    throw error;
   }
 }

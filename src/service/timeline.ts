@@ -4,7 +4,6 @@ import { malformed, notFound } from '../domain/errors.ts';
 import type { Instance } from '../domain/instance.ts';
 import { LIMITS } from '../domain/limits.ts';
 import { checkName } from '../domain/names.ts';
-import type { ManifestResult } from '../domain/report.ts';
 import type { Page, Store } from '../domain/store.ts';
 import {
   createReportReader,
@@ -17,7 +16,6 @@ import {
   type ReportReader,
   type TimelineEvent,
 } from '../domain/timeline.ts';
-import type { KeyRing } from './keys.ts';
 
 export interface Timeline {
   /** Newest last: the latest `limit` of them. */
@@ -51,11 +49,6 @@ export interface TimelineService {
     instance: string,
     options: TimelineOptions & { resume: string | null; signal: AbortSignal },
   ): AsyncGenerator<TimelineStep, void, void>;
-  /**
-   * Keeps what a machine's applier says of a manifest. Sent twice, it is kept once. @returns the instance's name
-   * @throws not_found `unknown_capability`
-   */
-  report(capability: string, manifest: ManifestResult): Promise<string>;
 }
 
 /** cloud-init says some 60 things per boot, of which 5 to 10 make a line: so many of the newest reports are read at least. */
@@ -74,13 +67,12 @@ interface Cursor {
 
 export function createTimelineService(deps: {
   store: Store;
-  keys: KeyRing;
   deadlines: Deadlines;
   clock: () => number;
   /** How often a follower looks, milliseconds. */
   followMs?: number;
 }): TimelineService {
-  const { store, keys, deadlines, clock, followMs = FOLLOW_MS } = deps;
+  const { store, deadlines, clock, followMs = FOLLOW_MS } = deps;
 
   async function found(name: string): Promise<Instance> {
     const instance = await store.findInstance(name);
@@ -179,20 +171,6 @@ export function createTimelineService(deps: {
         yield { events: [...inOrder(events), ...(change ? [change] : [])], cursor: formatCursor(cursor) };
         await sleep(followMs, undefined, { signal }).catch(() => undefined);
       }
-    },
-
-    async report(capability, manifest) {
-      const claim = keys.verify('report', capability);
-      const instance = claim && (await store.findInstanceById(claim.instanceId));
-      if (!instance || instance.generations.report !== claim.generation)
-        throw notFound('unknown_capability', 'no such machine');
-      await store.recordReport({
-        instanceId: instance.id,
-        at: clock(),
-        manifest,
-        limit: LIMITS.reportsPerInstance,
-      });
-      return instance.name;
     },
   };
 }

@@ -5,8 +5,10 @@ import type { Store } from '../domain/store.ts';
 import { type Database, plain, type Schema } from './database.ts';
 
 /** Who changed what. */
-export function auditStore(database: Database): Pick<Store, 'listAudit'> {
+export function auditStore(database: Database): Pick<Store, 'recordAudit' | 'listAudit'> {
   return {
+    recordAudit: (at, by, note) => database.write((db) => noteAudit(db, at, by, note)),
+
     listAudit: ({ kind, name, actor, action, since }, { after, limit, newerThan }) =>
       database.read(async (db) => {
         let query = db.selectFrom('audit').selectAll().orderBy('id', 'desc').limit(limit);

@@ -99,7 +99,8 @@ export function bundleStore(database: Database): BundleStore {
         if (bundle?.latest !== base) throw changedMeanwhile();
         await refuseInUse(db, { bundle: name });
         await db.deleteFrom('tag').where('bundle', '=', name).execute();
-        if (await dropSecrets(db, { kind: 'bundle', name })) await raiseSecretsVersion(db, name);
+        const until = bundle.secrets_version + 1;
+        if (await dropSecrets(db, { kind: 'bundle', name }, { at, until })) await raiseSecretsVersion(db, name);
         await db.updateTable('bundle').set({ retired_at: at }).where('name', '=', name).execute();
       }),
 
@@ -246,7 +247,12 @@ function selectRevision(db: Kysely<Schema>, bundle: string, number: number) {
 }
 
 function selectLiving(db: Kysely<Schema>, name: string) {
-  return db.selectFrom('bundle').select('latest').where('name', '=', name).where('retired_at', 'is', null).executeTakeFirst();
+  return db
+    .selectFrom('bundle')
+    .select(['latest', 'secrets_version'])
+    .where('name', '=', name)
+    .where('retired_at', 'is', null)
+    .executeTakeFirst();
 }
 
 async function selectBundle(db: Kysely<Schema>, name: string): Promise<Bundle | null> {

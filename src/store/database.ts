@@ -51,6 +51,7 @@ export interface Schema {
     sealed: Uint8Array;
     from_version: number;
     until_version: number;
+    set_at: number;
     replaced_at: number;
   };
   delivery: {
@@ -136,10 +137,14 @@ export interface InstanceRow {
   closed_at: number | null;
   reopened_at: number | null;
   open_until: number | null;
+  last_delivery_address: string | null;
+  include_fetched_at: number | null;
+  seed_fetched_at: number | null;
   boot: string;
   state: string;
   waiting_since: number | null;
   silent_at: number | null;
+  told_instance_id: string | null;
 }
 
 /**
@@ -167,6 +172,13 @@ export function plain(text: string): string {
   return text.replaceAll('\0', '\uFFFD').toWellFormed();
 }
 
+const ADDRESS_CHARACTERS = 255;
+
+/** An address as it is kept, and looked for. */
+export function addressText(address: string): string {
+  return plain(address.slice(0, ADDRESS_CHARACTERS));
+}
+
 const INDEXABLE = 255;
 const HASHED = 'sha256:';
 
@@ -177,13 +189,6 @@ const HASHED = 'sha256:';
 export function indexable(text: string): string {
   const fits = text.length <= INDEXABLE && plain(text) === text && !text.startsWith(HASHED);
   return fits ? text : HASHED + sha256(JSON.stringify(text));
-}
-
-const ADDRESS_CHARACTERS = 255;
-
-/** An address as the ledger keeps it, and looks for it. */
-export function addressText(address: string): string {
-  return plain(address.slice(0, ADDRESS_CHARACTERS));
 }
 
 /** Both engines bound the parameters of a statement (SQLite: 32,766), so long lists go in pieces. */

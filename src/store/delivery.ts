@@ -1,81 +1,71 @@
-import { type Selectable, sql } from 'kysely';
-import { type Delivery, type DeliveryOutcome, type NewDelivery, REPEAT_WINDOW_MS } from '../domain/delivery.ts';
-import { notFound } from '../domain/errors.ts';
+import { type Kysely, type Selectable, sql } from 'kysely';
+import type { AlarmKind } from '../domain/alarm.ts';
+import { type BootFacts, noteDelivery, noteUnrendered, stateOf, waitingSince } from '../domain/boot.ts';
+import {
+  type Delivery,
+  type DeliveryOutcome,
+  type NewDelivery,
+  REPEAT_WINDOW_MS,
+  type Recorded,
+  type Refusal,
+  SECOND_MACHINE_MS,
+} from '../domain/delivery.ts';
+import type { Instance } from '../domain/instance.ts';
+import { type PolicyDefaults, policyInForce, refusalOf } from '../domain/policy.ts';
 import type { Store } from '../domain/store.ts';
+import { type Raise, raiseAlarms } from './alarm.ts';
 import { addressText, chunks, type Database, plain, type Schema } from './database.ts';
+import { toInstance } from './instance.ts';
 
-type DeliveryStore = Pick<Store, 'recordDeliveries' | 'closeDelivery' | 'listDeliveries'>;
+type DeliveryStore = Pick<Store, 'recordDeliveries' | 'isRepeat' | 'closeDelivery' | 'findDelivery' | 'listDeliveries'>;
 
 const ROWS_PER_STATEMENT = 1000;
 
 /** The ledger. */
 export function deliveryStore(database: Database): DeliveryStore {
   return {
-    async recordDeliveries(deliveries) {
+    async recordDeliveries(deliveries, defaults) {
       if (deliveries.length === 0) return [];
-      const rows = deliveries.map(({ instanceId, ...delivery }) => ({ instanceId, row: toRow(delivery) }));
-      const ids = [...new Set(rows.map(({ instanceId }) => instanceId))];
-      const times = deliveries.map(({ at }) => at);
-      const from = Math.min(...times) - REPEAT_WINDOW_MS;
-      const until = Math.max(...times) + REPEAT_WINDOW_MS;
-
+      const fetches = deliveries.map((delivery): Fetch => ({ delivery, row: toRow(delivery) }));
       return database.write(async (db) => {
-        const instances = new Map<string, Tally>();
-        for (const some of chunks(ids, ROWS_PER_STATEMENT)) {
-          const found = await db
-            .selectFrom('instance')
-            .select(['id', 'name', 'first_delivery_at', 'last_delivery_at', 'delivery_count'])
-            .where('id', 'in', some)
-            .execute();
-          for (const { id, ...tally } of found) instances.set(id, { ...tally, counted: new Map(), changed: false });
-        }
-        const byName = new Map([...instances.values()].map((tally) => [tally.name, tally]));
-        const begun = [...byName.values()].filter((tally) => tally.first_delivery_at !== null).map(({ name }) => name);
-        const addresses = [...new Set(rows.map(({ row }) => row.address))];
-        for (const some of chunks(begun, ROWS_PER_STATEMENT)) {
-          for (const someAddresses of chunks(addresses, ROWS_PER_STATEMENT)) {
-            const found = await db
-              .selectFrom('delivery')
-              .select(['instance', 'address', 'at'])
-              .where('instance', 'in', some)
-              .where('address', 'in', someAddresses)
-              .where('at', '>', from)
-              .where('at', '<', until)
-              .where('counted', '=', 1)
-              .execute();
-            for (const { instance, address, at } of found) {
-              const tally = byName.get(instance);
-              // What was counted before the first delivery belongs to an earlier life of the name.
-              if (tally && at >= (tally.first_delivery_at ?? 0)) remember(tally, address, at);
-            }
-          }
-        }
-
-        const inserts = rows.map(({ instanceId, row }) => {
-          const tally = instances.get(instanceId);
-          if (!tally) throw notFound('unknown_instance', 'there is no instance of that id');
-          return { ...row, instance: tally.name, counted: count(tally, row) ? 1 : 0 };
-        });
-        const inserted: number[] = [];
-        for (const some of chunks(inserts, ROWS_PER_STATEMENT)) {
+        const tallies = await readTallies(db, fetches);
+        const judged = fetches.map((fetch) => judge(tallies.get(fetch.delivery.instanceId), fetch, defaults));
+        const rows = judged.flatMap((verdict) => (verdict ? [verdict.row] : []));
+        const ids: number[] = [];
+        for (const some of chunks(rows, ROWS_PER_STATEMENT)) {
           const returned = await db.insertInto('delivery').values(some).returning('id').execute();
           // Ids grow in the order of the values; the order of what is returned is not promised.
-          inserted.push(...returned.map(({ id }) => id).sort((a, b) => a - b));
+          ids.push(...returned.map(({ id }) => id).sort((a, b) => a - b));
         }
-        const changed = [...instances.values()].filter((tally) => tally.changed);
-        for (const some of chunks(changed, ROWS_PER_STATEMENT)) {
-          const values = some.map(
-            ({ name, first_delivery_at, last_delivery_at, delivery_count }) =>
-              sql`(${name}, cast(${first_delivery_at} as bigint), cast(${last_delivery_at} as bigint), cast(${delivery_count} as bigint))`,
-          );
-          await sql`
-            with tally (name, first_at, last_at, total) as (values ${sql.join(values)})
-            update instance set first_delivery_at = tally.first_at, last_delivery_at = tally.last_at, delivery_count = tally.total
-            from tally where instance.name = tally.name`.execute(db);
-        }
-        return inserted;
+        await saveTallies(db, [...tallies.values()]);
+        const begun = await raiseAlarms(
+          db,
+          judged.flatMap((verdict) => verdict?.alarm ?? []),
+        );
+        return judged.map((verdict): Recorded => {
+          if (!verdict) return { kind: 'changed' };
+          const alarm = verdict.alarm ? (begun.shift() ?? null) : null;
+          return { kind: 'recorded', id: ids.shift() as number, counted: verdict.row.counted === 1, alarm };
+        });
       });
     },
+
+    isRepeat: ({ instance, address, at }) =>
+      database.read(async (db) => {
+        const row = await db
+          .selectFrom('delivery')
+          .innerJoin('instance', 'instance.name', 'delivery.instance')
+          .select('delivery.id')
+          .where('delivery.instance', '=', instance)
+          .where('delivery.address', '=', addressText(address))
+          .where('delivery.at', '>', at - REPEAT_WINDOW_MS)
+          .where('delivery.at', '<', at + REPEAT_WINDOW_MS)
+          .where('delivery.counted', '=', 1)
+          .whereRef('delivery.at', '>=', 'instance.first_delivery_at')
+          .limit(1)
+          .executeTakeFirst();
+        return row !== undefined;
+      }),
 
     closeDelivery: (id, outcome) =>
       database.write(async (db) => {
@@ -94,6 +84,17 @@ export function deliveryStore(database: Database): DeliveryStore {
           .limit(limit)
           .execute();
         return rows.map(toDelivery);
+      }),
+
+    findDelivery: (instance, id) =>
+      database.read(async (db) => {
+        const row = await db
+          .selectFrom('delivery')
+          .selectAll()
+          .where('id', '=', id)
+          .where('instance', '=', instance)
+          .executeTakeFirst();
+        return row ? toDelivery(row) : null;
       }),
   };
 }
@@ -119,7 +120,9 @@ export function toDelivery(row: Selectable<Schema['delivery']>): Delivery {
   };
 }
 
-function toRow(delivery: Omit<NewDelivery, 'instanceId'>): Omit<Schema['delivery'], 'id' | 'instance' | 'counted'> {
+type DeliveryRow = Omit<Schema['delivery'], 'id'>;
+
+function toRow(delivery: NewDelivery): Omit<DeliveryRow, 'instance' | 'counted'> {
   return {
     at: delivery.at,
     purpose: delivery.purpose,
@@ -136,15 +139,60 @@ function toRow(delivery: Omit<NewDelivery, 'instanceId'>): Omit<Schema['delivery
   };
 }
 
-/** An instance's counts while a batch is worked through. */
+/** A GET about to be answered, and its row as far as it is known before the transaction. */
+interface Fetch {
+  delivery: NewDelivery;
+  row: Omit<DeliveryRow, 'instance' | 'counted'>;
+}
+
+/** What deliveries change of an instance, while a batch is worked through. */
 interface Tally {
-  name: string;
-  first_delivery_at: number | null;
-  last_delivery_at: number | null;
-  delivery_count: number;
+  instance: Instance;
+  lastAddress: string | null;
+  silentAt: number | null;
   /** When counted deliveries lay, per address. */
   counted: Map<string, number[]>;
   changed: boolean;
+}
+
+/** The living instances of a batch by their ids, each as it is now. */
+async function readTallies(db: Kysely<Schema>, fetches: readonly Fetch[]): Promise<Map<string, Tally>> {
+  const ids = [...new Set(fetches.map(({ delivery }) => delivery.instanceId))];
+  const tallies = new Map<string, Tally>();
+  for (const some of chunks(ids, ROWS_PER_STATEMENT)) {
+    const found = await db.selectFrom('instance').selectAll().where('id', 'in', some).where('retired_at', 'is', null).execute();
+    for (const row of found)
+      tallies.set(row.id, {
+        instance: toInstance(row),
+        lastAddress: row.last_delivery_address,
+        silentAt: row.silent_at,
+        counted: new Map(),
+        changed: false,
+      });
+  }
+  const byName = new Map([...tallies.values()].map((tally) => [tally.instance.name, tally]));
+  const begun = [...byName.values()].filter(({ instance }) => instance.firstDeliveryAt !== null);
+  const names = begun.map(({ instance }) => instance.name);
+  const addresses = [...new Set(fetches.map(({ row }) => row.address))];
+  const times = fetches.map(({ row }) => row.at);
+  for (const some of chunks(names, ROWS_PER_STATEMENT))
+    for (const someAddresses of chunks(addresses, ROWS_PER_STATEMENT)) {
+      const found = await db
+        .selectFrom('delivery')
+        .select(['instance', 'address', 'at'])
+        .where('instance', 'in', some)
+        .where('address', 'in', someAddresses)
+        .where('at', '>', Math.min(...times) - REPEAT_WINDOW_MS)
+        .where('at', '<', Math.max(...times) + REPEAT_WINDOW_MS)
+        .where('counted', '=', 1)
+        .execute();
+      for (const { instance, address, at } of found) {
+        const tally = byName.get(instance);
+        // What was counted before the first delivery belongs to an earlier window, or an earlier life of the name.
+        if (tally && at >= (tally.instance.firstDeliveryAt ?? 0)) remember(tally, address, at);
+      }
+    }
+  return tallies;
 }
 
 function remember(tally: Tally, address: string, at: number) {
@@ -152,17 +200,86 @@ function remember(tally: Tally, address: string, at: number) {
 }
 
 /**
- * Counts a delivery unless it is a repeat; see {@link REPEAT_WINDOW_MS}. On either side of a counted one: what one replica stamped a moment earlier
- * may be written a moment later.
+ * Whether an answer is what the instance, as it is now, would be answered: then what goes into the ledger, else null. Counts it, and notes
+ * what it means for the boot.
  */
-function count(tally: Tally, { at, address, outcome }: { at: number; address: string; outcome: string }): boolean {
-  if (outcome !== 'delivered') return false;
-  const repeat = tally.counted.get(address)?.some((other) => Math.abs(at - other) < REPEAT_WINDOW_MS);
-  if (repeat) return false;
+function judge(
+  tally: Tally | undefined,
+  { delivery, row }: Fetch,
+  defaults: PolicyDefaults,
+): { row: DeliveryRow; alarm: Raise | null } | null {
+  if (!tally) return null;
+  const { instance } = tally;
+  const { purpose, at, outcome, refusal, generation, instanceVersion, guarded, userAgent } = delivery;
+  if (instance.generations[purpose] !== generation || instance.version !== instanceVersion) return null;
+  // On either side of a counted one: what one replica stamped a moment earlier may be written a moment later.
+  const repeat = tally.counted.get(row.address)?.some((other) => Math.abs(at - other) < REPEAT_WINDOW_MS) ?? false;
+  const policy = policyInForce(instance.policy, defaults, instance, guarded);
+  if (refusalOf(policy, instance, { address: delivery.address, at, repeat }) !== refusal) return null;
+
+  const counted = outcome === 'delivered' && refusal === null && !repeat;
+  const kind = refusal === null ? (counted && isSecondMachine(tally, row) ? 'second_machine' : null) : alarmOf(refusal);
+  if (outcome === 'delivered' && refusal === null && instance.fetchedAt[purpose] === null) {
+    instance.fetchedAt = { ...instance.fetchedAt, [purpose]: at };
+    tally.changed = true;
+  }
+  if (counted) count(tally, delivery, row.address);
+  if (outcome === 'failed') note(tally, noteUnrendered(instance.boot, at));
+  return {
+    row: { ...row, instance: instance.name, counted: counted ? 1 : 0 },
+    alarm: kind && { instance: instance.name, kind, at, count: 1, address: row.address, userAgent },
+  };
+}
+
+const alarmOf = (refusal: Refusal): AlarmKind => (refusal === 'address' ? 'foreign_address' : 'late_fetch');
+
+/** Another address than the last counted one's, while that is fresh. */
+function isSecondMachine({ instance, lastAddress }: Tally, { address, at }: Fetch['row']): boolean {
+  const { lastDeliveryAt } = instance;
+  if (lastDeliveryAt === null || lastAddress === null || lastAddress === address) return false;
+  return Math.abs(at - lastDeliveryAt) < SECOND_MACHINE_MS;
+}
+
+function count(tally: Tally, { at, purpose, expects }: NewDelivery, address: string): void {
+  const { instance } = tally;
   remember(tally, address, at);
-  tally.first_delivery_at = Math.min(tally.first_delivery_at ?? at, at);
-  tally.last_delivery_at = Math.max(tally.last_delivery_at ?? at, at);
-  tally.delivery_count += 1;
+  instance.firstDeliveryAt = Math.min(instance.firstDeliveryAt ?? at, at);
+  instance.lastDeliveryAt = Math.max(instance.lastDeliveryAt ?? at, at);
+  instance.deliveryCount += 1;
+  tally.lastAddress = address;
+  note(tally, noteDelivery(instance.boot, { at, purpose, expects }));
+}
+
+function note(tally: Tally, boot: BootFacts): void {
+  tally.instance.boot = boot;
+  tally.silentAt = null;
   tally.changed = true;
-  return true;
+}
+
+async function saveTallies(db: Kysely<Schema>, tallies: readonly Tally[]): Promise<void> {
+  const changed = tallies.filter((tally) => tally.changed);
+  for (const some of chunks(changed, ROWS_PER_STATEMENT)) {
+    const values = some.map(({ instance, lastAddress, silentAt }) => {
+      const { name, firstDeliveryAt, lastDeliveryAt, deliveryCount, fetchedAt, boot } = instance;
+      const integers = [
+        firstDeliveryAt,
+        lastDeliveryAt,
+        deliveryCount,
+        fetchedAt.include,
+        fetchedAt.seed,
+        waitingSince(instance),
+        silentAt,
+      ];
+      const numbers = sql.join(integers.map((value) => sql`cast(${value} as bigint)`));
+      const texts = [lastAddress, JSON.stringify(boot), stateOf(boot).state].map((value) => sql`cast(${value} as text)`);
+      return sql`(${name}, ${numbers}, ${sql.join(texts)})`;
+    });
+    await sql`
+      with tally (name, first_at, last_at, total, include_at, seed_at, since, silent_at, address, boot, state) as (values ${sql.join(values)})
+      update instance set
+        first_delivery_at = tally.first_at, last_delivery_at = tally.last_at, delivery_count = tally.total,
+        include_fetched_at = tally.include_at, seed_fetched_at = tally.seed_at, last_delivery_address = tally.address,
+        waiting_since = tally.since, silent_at = tally.silent_at, boot = tally.boot, state = tally.state
+      from tally where instance.name = tally.name`.execute(db);
+  }
 }

@@ -1,11 +1,12 @@
-import { type Kysely, type Selectable, sql } from 'kysely';
+import { type Kysely, type Selectable, sql, type Transaction } from 'kysely';
 import { type BootFacts, NO_BOOT } from '../domain/boot.ts';
-import { invalid, notFound, preconditionFailed } from '../domain/errors.ts';
-import { cloudInitInstanceId, type Instance, type InstanceSpec } from '../domain/instance.ts';
+import { conflict, invalid, notFound, preconditionFailed } from '../domain/errors.ts';
+import { checkSeedUnused, cloudInitInstanceId, type Instance, type InstanceSpec } from '../domain/instance.ts';
 import { canonicalJson, type Json, type JsonObject } from '../domain/json.ts';
 import { parseReference, type Reference } from '../domain/names.ts';
 import type { PolicySpec } from '../domain/policy.ts';
-import { type InstanceWrite, SPECS_KEPT, type Store } from '../domain/store.ts';
+import { type InstanceAudit, type InstanceWrite, SPECS_KEPT, type Store } from '../domain/store.ts';
+import { noteAudit } from './audit.ts';
 import { chunks, type Database, type InstanceRow, indexable, plain, type Schema } from './database.ts';
 import { checkSight, lookUp } from './reference.ts';
 import { dropSecrets, type SecretsChange, saveSecrets, weighSecrets } from './secret.ts';
@@ -14,6 +15,7 @@ import { factsOf, listStale, matches } from './state.ts';
 type InstanceStore = Pick<
   Store,
   | 'putInstances'
+  | 'findVersions'
   | 'findSpec'
   | 'findInstance'
   | 'findInstanceById'
@@ -28,7 +30,7 @@ const ROWS_PER_STATEMENT = 500;
 /** Instances, and what they are found by: references, labels, addresses. */
 export function instanceStore(database: Database): InstanceStore {
   return {
-    async putInstances(writes, { at, sight }) {
+    async putInstances(writes, { at, sight, audit }) {
       const prepared = writes.map(prepare);
       const names = prepared.map(({ write }) => write.name);
       const seen = new Set<string>();
@@ -52,10 +54,27 @@ export function instanceStore(database: Database): InstanceStore {
         );
         const versions = new Map(outcomes.map(({ row }) => [row.name, row.version]));
         await saveSecrets(db, 'instance', secrets, { at, versions });
+        if (audit)
+          for (const { row, created, changed } of outcomes) if (changed) await note(db, row, { created, at, ...audit });
         return outcomes;
       });
       return written.map(({ row, created, changed }) => ({ instance: toInstance(row), created, changed }));
     },
+
+    findVersions: (names) =>
+      database.read(async (db) => {
+        const found = new Map<string, number>();
+        for (const some of chunks(names, NAMES_PER_STATEMENT)) {
+          const rows = await db
+            .selectFrom('instance')
+            .select(['name', 'version'])
+            .where('name', 'in', some)
+            .where('retired_at', 'is', null)
+            .execute();
+          for (const { name, version } of rows) found.set(name, version);
+        }
+        return names.map((name) => found.get(name) ?? null);
+      }),
 
     findSpec: (instance, version) =>
       database.read(async (db) => {
@@ -109,18 +128,19 @@ export function instanceStore(database: Database): InstanceStore {
         return rows.map(toInstance);
       }),
 
-    retireInstance: (name, { expect, at }) =>
+    retireInstance: (name, { expect, at, force = false }) =>
       database.write(async (db) => {
         const row = await db
           .selectFrom('instance')
-          .select('version')
+          .selectAll()
           .where('name', '=', name)
           .where('retired_at', 'is', null)
           .executeTakeFirst();
         if (!row) throw notFound('unknown_instance', 'there is no such instance');
         if (expect !== undefined && expect !== row.version) throw mismatch(name);
+        checkSeedUnused(toInstance(row), force);
         await forget(db, [name]);
-        await dropSecrets(db, { kind: 'instance', name });
+        await dropSecrets(db, { kind: 'instance', name }, { at, until: row.version + 1 });
         await db.updateTable('instance').set({ retired_at: at, updated_at: at }).where('name', '=', name).execute();
       }),
   };
@@ -144,9 +164,23 @@ interface Outcome extends Prepared {
   changed: boolean;
 }
 
+async function note(
+  db: Transaction<Schema>,
+  { name, id, version }: InstanceRow,
+  { created, at, by, action, detail }: InstanceAudit & { created: boolean; at: number },
+) {
+  const tags = { before: created ? null : `${id}.${version - 1}`, after: `${id}.${version}` };
+  await noteAudit(db, at, by, { action, kind: 'instance', name, ...tags, detail });
+}
+
 /** All that can be computed before the transaction. */
 function prepare(write: InstanceWrite): Prepared {
-  return { write, columns: toColumns(write.spec), references: write.spec.bundles.map(parseReference) };
+  return { write, columns: toColumns(write.spec), references: referencesOf(write.spec).map(parseReference) };
+}
+
+/** What it refers to: what it gets, and what it may be served when its window is shut. */
+function referencesOf({ bundles, policy: { afterClose = 'refuse' } }: InstanceSpec): string[] {
+  return afterClose === 'refuse' ? bundles : [...bundles, ...afterClose];
 }
 
 /** The changes of secrets, by instance. */
@@ -155,7 +189,7 @@ function secretsOf(writes: readonly InstanceWrite[]) {
 }
 
 /** What a registration begins with. */
-const BLANK_BOOT = {
+export const BLANK_BOOT = {
   first_delivery_at: null,
   last_delivery_at: null,
   delivery_count: 0,
@@ -163,9 +197,13 @@ const BLANK_BOOT = {
   closed_at: null,
   reopened_at: null,
   open_until: null,
+  last_delivery_address: null,
+  include_fetched_at: null,
+  seed_fetched_at: null,
   boot: '{}',
   state: 'registered',
   silent_at: null,
+  told_instance_id: null,
 };
 
 interface Found {
@@ -176,12 +214,15 @@ interface Found {
   at: number;
 }
 
-/** What a write makes of what is there. @throws precondition_failed `etag_mismatch` */
+/** What a write makes of what is there. @throws precondition_failed `etag_mismatch`; conflict `changed_meanwhile` */
 function decide(item: Prepared, { before, secrets, at }: Found): Outcome {
   const { write, columns } = item;
-  const { name, spec, expect, freshId } = write;
+  const { name, spec, expect, seen, freshId } = write;
   const alive = before !== undefined && before.retired_at === null;
-  if (expect !== undefined && expect !== (alive ? before.version : null)) throw mismatch(name);
+  const present = alive ? before.version : null;
+  if (expect !== undefined && expect !== present) throw mismatch(name);
+  if (seen !== undefined && seen !== present)
+    throw conflict('changed_meanwhile', `${name} was changed meanwhile: repeat the change`);
   if (alive && !secrets && sameSpec(before, columns)) return { ...item, row: before, created: false, changed: false };
   const base = before ?? {
     id: freshId,
@@ -220,7 +261,7 @@ async function checkReferences(db: Kysely<Schema>, prepared: readonly Prepared[]
     prepared.flatMap(({ references }) => references),
   );
   for (const { write } of prepared)
-    for (const text of write.spec.bundles) {
+    for (const text of referencesOf(write.spec)) {
       const meaning = found.get(text);
       if (meaning && 'code' in meaning) throw invalid(meaning.code, `${write.name} refers to ${text}, and ${meaning.why}`);
     }
@@ -255,10 +296,14 @@ async function save(db: Kysely<Schema>, outcomes: readonly Outcome[], at: number
           closed_at: ref('excluded.closed_at'),
           reopened_at: ref('excluded.reopened_at'),
           open_until: ref('excluded.open_until'),
+          last_delivery_address: ref('excluded.last_delivery_address'),
+          include_fetched_at: ref('excluded.include_fetched_at'),
+          seed_fetched_at: ref('excluded.seed_fetched_at'),
           boot: ref('excluded.boot'),
           state: ref('excluded.state'),
           waiting_since: ref('excluded.waiting_since'),
           silent_at: ref('excluded.silent_at'),
+          told_instance_id: ref('excluded.told_instance_id'),
         })),
       )
       .execute();
@@ -283,7 +328,7 @@ async function save(db: Kysely<Schema>, outcomes: readonly Outcome[], at: number
 }
 
 /** Keeps what each states at its new version. Versions count one by one, so one falls out for each that comes in. */
-async function saveSpecs(db: Kysely<Schema>, outcomes: readonly Outcome[], at: number) {
+export async function saveSpecs(db: Kysely<Schema>, outcomes: readonly Pick<Outcome, 'row' | 'columns'>[], at: number) {
   const specs = outcomes.map(({ row, columns }) => ({ instance: row.name, version: row.version, spec: specText(columns), at }));
   for (const some of chunks(specs, ROWS_PER_STATEMENT)) {
     await db.insertInto('instance_spec').values(some).execute();
@@ -348,7 +393,7 @@ function sameSpec(row: SpecColumns, columns: SpecColumns): boolean {
   );
 }
 
-function toInstance(row: Selectable<InstanceRow>): Instance {
+export function toInstance(row: Selectable<InstanceRow>): Instance {
   return {
     id: row.id,
     name: row.name,
@@ -368,6 +413,7 @@ function toInstance(row: Selectable<InstanceRow>): Instance {
     firstDeliveryAt: row.first_delivery_at,
     lastDeliveryAt: row.last_delivery_at,
     deliveryCount: row.delivery_count,
+    fetchedAt: { include: row.include_fetched_at, seed: row.seed_fetched_at },
     reportsDropped: row.reports_dropped,
     closedAt: row.closed_at,
     reopenedAt: row.reopened_at,
@@ -381,5 +427,5 @@ export function toFacts(text: string): BootFacts {
   return { ...NO_BOOT, ...(JSON.parse(text) as Partial<BootFacts>) };
 }
 
-const mismatch = (name: string) =>
+export const mismatch = (name: string) =>
   preconditionFailed('etag_mismatch', `${name} was changed meanwhile: GET it again, and repeat the change on that`);

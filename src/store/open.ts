@@ -8,9 +8,11 @@ import { deliveryStore } from './delivery.ts';
 import { instanceStore } from './instance.ts';
 import { ledgerStore } from './ledger.ts';
 import { migrate } from './migrate.ts';
+import { pruneStore } from './prune.ts';
 import { reportStore } from './report.ts';
 import { secretStore } from './secret.ts';
 import { stateStore } from './state.ts';
+import { windowStore } from './window.ts';
 
 /** Where the database is: a `postgres://…` URL, or an SQLite file (`:memory:` for one that is gone when closed). */
 export type StoreLocation = { url: string; file?: undefined } | { file: string; url?: undefined };
@@ -47,7 +49,10 @@ export function createStore(database: Database): Store {
     ...ledgerStore(database),
     ...alarmStore(database),
     ...reportStore(database),
+    ...alarmStore(database),
+    ...windowStore(database),
     ...auditStore(database),
+    ...pruneStore(database),
     ...stateStore(database),
 
     claimKey: (checks) =>

@@ -2,11 +2,14 @@ import { type Kysely, sql } from 'kysely';
 import { conflict, invalid, notFound } from '../domain/errors.ts';
 import { LIMITS } from '../domain/limits.ts';
 import type { NewSecret, SealedSecret, SecretOwner } from '../domain/secret.ts';
-import type { Store } from '../domain/store.ts';
+import type { Store, StoredSecret } from '../domain/store.ts';
 import { chunks, type Database, type Schema } from './database.ts';
 import { checkSight } from './reference.ts';
 
-type SecretStore = Pick<Store, 'putBundleSecrets' | 'findSecrets' | 'listSecrets' | 'resealSecret'>;
+type SecretStore = Pick<
+  Store,
+  'putBundleSecrets' | 'findSecrets' | 'findSecretsAt' | 'forgotSecrets' | 'listSecrets' | 'resealSecret'
+>;
 
 const OWNERS_PER_STATEMENT = 5000;
 const ROWS_PER_STATEMENT = 500;
@@ -51,38 +54,94 @@ export function secretStore(database: Database): SecretStore {
       return owners.map((owner) => found.get(ownerKey(owner)) ?? []);
     },
 
-    listSecrets: ({ after, limit }) =>
+    async findSecretsAt(owners) {
+      const found = new Map<string, Pick<SealedSecret, 'name' | 'sealed'>[]>(owners.map((owner) => [ownerKey(owner), []]));
+      await database.read(async (db) => {
+        for (const some of chunks(owners, OWNERS_PER_STATEMENT))
+          for (const { owner_kind: kind, owner, name, sealed } of await selectAt(db, some))
+            found.get(ownerKey({ kind, name: owner }))?.push({ name, sealed });
+      });
+      return owners.map((owner) => found.get(ownerKey(owner)) ?? []);
+    },
+
+    forgotSecrets: ({ kind, name }, version) =>
       database.read(async (db) => {
-        let query = db
-          .selectFrom('secret')
-          .select(['owner_kind', 'owner', 'name', 'sealed'])
-          .orderBy('owner_kind')
-          .orderBy('owner')
-          .orderBy('name')
-          .limit(limit);
-        if (after !== null)
-          query = query.where(
-            sql<boolean>`(owner_kind, owner, name) > (${after.owner.kind}, ${after.owner.name}, ${after.name})`,
-          );
-        return (await query.execute()).map(({ owner_kind, owner, name, sealed }) => ({
-          key: { owner: { kind: owner_kind as SecretOwner['kind'], name: owner }, name },
-          sealed,
-        }));
+        const { kept, oldest } = await db
+          .selectFrom('old_secret')
+          .select(({ fn }) => [fn.countAll<number>().as('kept'), fn.min<number | null>('until_version').as('oldest')])
+          .where('owner_kind', '=', kind)
+          .where('owner', '=', name)
+          .executeTakeFirstOrThrow();
+        return kept >= LIMITS.oldSecretsPerOwner && oldest !== null && oldest > version;
       }),
 
-    resealSecret: ({ owner, name }, before, after) =>
+    listSecrets: ({ after, limit }) =>
+      database.read(async (db) => {
+        const secrets = after === null || after.old === null ? await selectPage(db, after, limit) : [];
+        const left = limit - secrets.length;
+        const old = left > 0 ? await selectOldPage(db, after?.old ?? 0, left) : [];
+        return [...secrets.map((row) => toStored(row, null)), ...old.map((row) => toStored(row, row.id))];
+      }),
+
+    resealSecret: ({ owner, name, old }, before, after) =>
       database.write(async (db) => {
         const { numUpdatedRows } = await db
-          .updateTable('secret')
+          .updateTable(old === null ? 'secret' : 'old_secret')
           .set({ sealed: after })
           .where('owner_kind', '=', owner.kind)
           .where('owner', '=', owner.name)
           .where('name', '=', name)
           .where('sealed', '=', before)
+          .$if(old !== null, (query) => query.where(sql.ref('id'), '=', old))
           .executeTakeFirst();
         return numUpdatedRows > 0n;
       }),
   };
+}
+
+type Row = Pick<Schema['secret'], 'owner_kind' | 'owner' | 'name' | 'sealed'>;
+
+async function selectPage(db: Kysely<Schema>, after: StoredSecret['key'] | null, limit: number): Promise<Row[]> {
+  let query = db
+    .selectFrom('secret')
+    .select(['owner_kind', 'owner', 'name', 'sealed'])
+    .orderBy('owner_kind')
+    .orderBy('owner')
+    .orderBy('name')
+    .limit(limit);
+  if (after !== null)
+    query = query.where(sql<boolean>`(owner_kind, owner, name) > (${after.owner.kind}, ${after.owner.name}, ${after.name})`);
+  return query.execute();
+}
+
+function selectOldPage(db: Kysely<Schema>, after: number, limit: number) {
+  return db
+    .selectFrom('old_secret')
+    .select(['id', 'owner_kind', 'owner', 'name', 'sealed'])
+    .where('id', '>', after)
+    .orderBy('id')
+    .limit(limit)
+    .execute();
+}
+
+/** What secrets were, each owner's at its version; by name. In one statement: what is replaced meanwhile is in one of the two tables. */
+async function selectAt(
+  db: Kysely<Schema>,
+  owners: readonly (SecretOwner & { version: number | null })[],
+): Promise<(Omit<Row, 'owner_kind'> & { owner_kind: SecretOwner['kind'] })[]> {
+  const wanted = owners.map(({ kind, name, version }) => sql`(${kind}, ${name}, cast(${version} as bigint))`);
+  // A cross join keeps SQLite from walking the tables instead of the few that are wanted.
+  const { rows } = await sql<Omit<Row, 'owner_kind'> & { owner_kind: SecretOwner['kind'] }>`
+    with wanted (kind, owner, version) as (values ${sql.join(wanted)})
+    select secret.owner_kind, secret.owner, secret.name, secret.sealed from wanted cross join secret
+      where secret.owner_kind = wanted.kind and secret.owner = wanted.owner
+        and (wanted.version is null or secret.version <= wanted.version)
+    union all
+    select old_secret.owner_kind, old_secret.owner, old_secret.name, old_secret.sealed from wanted cross join old_secret
+      where old_secret.owner_kind = wanted.kind and old_secret.owner = wanted.owner
+        and old_secret.until_version > wanted.version and old_secret.from_version <= wanted.version
+    order by name`.execute(db);
+  return rows;
 }
 
 /** What a change of one owner's secrets comes to: what is set, and what is there and goes. */
@@ -128,13 +187,19 @@ export async function weighSecrets(
   return changes;
 }
 
-/** Writes what {@link weighSecrets} found. `versions`: each owner's with the change. */
+/** Writes what {@link weighSecrets} found; the values of before go to the old ones. `versions`: each owner's with the change. */
 export async function saveSecrets(
   db: Kysely<Schema>,
   kind: SecretOwner['kind'],
   changes: ReadonlyMap<string, SecretsChange>,
   { at, versions }: { at: number; versions: ReadonlyMap<string, number> },
 ): Promise<void> {
+  const gone = [...changes].map(([owner, { set, drop }]) => ({
+    owner,
+    names: [...set.map(([name]) => name), ...drop],
+    until: versions.get(owner) ?? 0,
+  }));
+  await keepOld(db, kind, gone, at);
   const drops = [...changes].flatMap(([owner, { drop }]) => drop.map((name) => [owner, name] as const));
   for (const some of chunks(drops, ROWS_PER_STATEMENT))
     await db
@@ -170,14 +235,53 @@ export async function saveSecrets(
       .execute();
 }
 
-/** Takes an owner's secrets away. @returns whether there were any */
-export async function dropSecrets(db: Kysely<Schema>, { kind, name }: SecretOwner): Promise<boolean> {
-  const { numDeletedRows } = await db
-    .deleteFrom('secret')
+/** Takes an owner's secrets away, to the old ones. `until`: the owner's version from which on they are gone. @returns whether there were any */
+export async function dropSecrets(
+  db: Kysely<Schema>,
+  { kind, name }: SecretOwner,
+  { at, until }: { at: number; until: number },
+): Promise<boolean> {
+  const dropped = await db
+    .selectFrom('secret')
+    .select('name')
     .where('owner_kind', '=', kind)
     .where('owner', '=', name)
-    .executeTakeFirst();
-  return numDeletedRows > 0n;
+    .execute();
+  if (dropped.length === 0) return false;
+  await keepOld(db, kind, [{ owner: name, names: dropped.map((secret) => secret.name), until }], at);
+  await db.deleteFrom('secret').where('owner_kind', '=', kind).where('owner', '=', name).execute();
+  return true;
+}
+
+/**
+ * Keeps what secrets are before they are replaced or removed: always, also when no delivery is known to need them. One may be under way, and a
+ * look at the ledger would make every change of a secret collide with fetches. What nobody needs, pruneOldSecrets takes away.
+ */
+async function keepOld(
+  db: Kysely<Schema>,
+  kind: SecretOwner['kind'],
+  gone: readonly { owner: string; names: readonly string[]; until: number }[],
+  at: number,
+): Promise<void> {
+  const rows = gone.flatMap(({ owner, names, until }) =>
+    names.map((name) => sql`(${owner}, ${name}, cast(${until} as bigint))`),
+  );
+  for (const some of chunks(rows, ROWS_PER_STATEMENT))
+    await sql`
+      with gone (owner, name, until_version) as (values ${sql.join(some)})
+      insert into old_secret (owner_kind, owner, name, sealed, from_version, until_version, set_at, replaced_at)
+      select owner_kind, secret.owner, secret.name, sealed, version, until_version, updated_at, cast(${at} as bigint)
+      from gone cross join secret
+      where secret.owner_kind = ${kind} and secret.owner = gone.owner and secret.name = gone.name`.execute(db);
+  const owners = gone.map(({ owner }) => owner);
+  for (const some of chunks(owners, ROWS_PER_STATEMENT))
+    await sql`
+      delete from old_secret where id in (
+        select id from (
+          select id, row_number() over (partition by owner order by id desc) as place
+          from old_secret where owner_kind = ${kind} and owner in (${sql.join(some)})
+        ) as ranked where place > ${LIMITS.oldSecretsPerOwner}
+      )`.execute(db);
 }
 
 /** Counts a change of a bundle's secrets. */
@@ -196,6 +300,10 @@ function tuples(rows: readonly (readonly [string, string])[]) {
 
 function ownerKey({ kind, name }: SecretOwner): string {
   return `${kind} ${name}`;
+}
+
+function toStored({ owner_kind, owner, name, sealed }: Row, old: number | null): StoredSecret {
+  return { key: { owner: { kind: owner_kind as SecretOwner['kind'], name: owner }, name, old }, sealed };
 }
 
 function toSealed(row: Schema['secret']): SealedSecret {

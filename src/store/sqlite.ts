@@ -42,7 +42,7 @@ async function connect(file: string): Promise<[writer: SQLite.Database, reader: 
     // Two processes that switch at once can both be refused at once, without the busy timeout (each waits for the other).
     await retry(async () => writer.pragma('journal_mode = wal'), isBusy);
     writer.pragma('synchronous = full');
-    // What is deleted is overwritten with zeros: a purged body or a removed secret is in the file no more.
+    // What is deleted is overwritten with zeros: a purged body is in the file no more, nor is an old secret that was dropped.
     writer.pragma('secure_delete = on');
     const reader = open();
     reader.pragma('query_only = on');

@@ -15,7 +15,7 @@ const CLI = fileURLToPath(new URL('../../src/cli/bootbundle.js', import.meta.url
 const EXPECTS = { events: true, phoneHome: false, manifests: [] };
 const BOOTING = { deliveredAt: START, expects: EXPECTS, lastWordAt: START };
 const READY = { ...BOOTING, finalAt: START, finalClock: START, readyAt: START };
-const FAILED = { ...BOOTING, failures: [{ what: 'modules-final', description: '' }] };
+const FAILED = { ...BOOTING, failures: [{ what: 'modules-final', description: '', clock: 0 }] };
 
 /** A service with three machines, and the command as an operator runs it. */
 async function bench(t: TestContext) {

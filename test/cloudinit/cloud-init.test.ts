@@ -25,7 +25,11 @@ describe('a real cloud-init with the stub of a running server', { skip: skipWith
   after(() => Promise.all([driver?.close(), server?.close()]));
 
   /** Uploads bundles as {bundle: {file or file?options: body}}, registers a machine with all of them and boots it. */
-  async function boot(instance: string, bundles: Record<string, Record<string, string | Uint8Array>>): Promise<Consumed> {
+  async function boot(
+    instance: string,
+    bundles: Record<string, Record<string, string | Uint8Array>>,
+    { track = false } = {},
+  ): Promise<Consumed> {
     for (const [bundle, parts] of Object.entries(bundles)) {
       for (const [target, body] of Object.entries(parts)) {
         const [filename = '', options] = target.split('?');
@@ -35,6 +39,7 @@ describe('a real cloud-init with the stub of a running server', { skip: skipWith
     const stub = await server.register(
       instance,
       Object.keys(bundles).map((bundle) => `${instance}-${bundle}`),
+      { track },
     );
     return healthy(await driver.consume(stub));
   }
@@ -222,6 +227,40 @@ ssh_pwauth: no
       c: { 'c.yaml': '#cloud-config\nruncmd: [c]\n' },
     });
     assert.deepEqual(seen.config, { hostname: 'node', runcmd: ['a', 'b', 'c'] });
+  });
+
+  const OWN_REPORTS = `#cloud-config
+reporting: {mine: {type: webhook, endpoint: "http://198.51.100.9/", retries: 3}}
+phone_home: {url: "http://198.51.100.9/$INSTANCE_ID/"}
+runcmd: [mine]
+`;
+
+  it('what makes it report comes with every document, and takes nothing from an operator’s own, in either order', async () => {
+    const bare = await boot('tracked', { a: { 'a.yaml': small('a'), 'a.sh': '#!/bin/sh\n:\n' } }, { track: true });
+    const { reporting, ...rest } = bare.config as Record<string, Record<string, Record<string, string>>>;
+    assert.deepEqual(rest, { hostname: 'a', runcmd: ['a'] });
+    assert.match(reporting?.bootbundle?.endpoint ?? '', /\/r\/[\w-]{40}\/events$/);
+    assert.deepEqual(names(bare.scripts), ['00-bootbundle-report.sh', '01-a.sh']);
+    const rules = [
+      '',
+      'merge_how: dict(replace)+list(replace)+str()\n',
+      'merge_how: list(append)+dict(recurse_list,recurse_array)+str(append)\n',
+    ];
+    for (const [index, how] of rules.entries()) {
+      const seen = await boot(
+        `own-${index}`,
+        {
+          a: { 'own.yaml': OWN_REPORTS },
+          b: { 'b.yaml': `${how === '' ? '#cloud-config\n' : `#cloud-config\n${how}`}runcmd: [b]\n` },
+        },
+        { track: true },
+      );
+      const { reporting, phone_home, runcmd } = seen.config as Record<string, Record<string, unknown>>;
+      assert.deepEqual(phone_home, { url: 'http://198.51.100.9/$INSTANCE_ID/' });
+      assert.deepEqual(Object.keys(reporting ?? {}).sort(), ['bootbundle', 'mine']);
+      assert.deepEqual(reporting?.mine, { type: 'webhook', endpoint: 'http://198.51.100.9/', retries: 3 });
+      assert.deepEqual(runcmd, index === 1 ? ['b'] : ['mine', 'b']);
+    }
   });
 
   it('as a NoCloud seed URL the same machine has its name, its user-data and its vendor-data', async () => {

@@ -7,6 +7,7 @@ import { findCloudInit, skipWithout } from './fetch.ts';
 
 /** What the renderer promises, for any content, against the real cloud-init. */
 const cloudInit = await findCloudInit();
+const REPORT_URL = 'http://192.0.2.10:8080/r/x';
 
 describe('a rendered document in the real cloud-init', { skip: skipWithout(cloudInit) }, () => {
   let driver: Driver;
@@ -15,12 +16,10 @@ describe('a rendered document in the real cloud-init', { skip: skipWithout(cloud
   });
   after(() => driver.close());
 
-  const consume = (parts: CompiledPart[]) => {
+  const consume = (parts: CompiledPart[], { track = false } = {}) => {
     const rules = { takenTypes: new Set(['text/cloud-config', 'text/part-handler']), includeRoots: [] };
-    return driver.consume(
-      renderDocument(parts, { name: 'node', id: '0123456789abcdef', vars: {}, reportUrl: 'http://192.0.2.10:8080/r/x' }, rules)
-        .bytes,
-    );
+    const target = { name: 'node', id: '0123456789abcdef', vars: {}, reportUrl: REPORT_URL, track };
+    return driver.consume(renderDocument(parts, target, rules).bytes);
   };
   const part = (
     filename: string,

@@ -495,7 +495,13 @@ const rendered = fc
           body,
         );
       });
-    const target = { name: 'node', id: '0123456789abcdef', vars: {}, reportUrl: 'http://192.0.2.10/r/x' };
+    const target = {
+      name: 'node',
+      id: '0123456789abcdef',
+      vars: {},
+      reportUrl: 'http://192.0.2.10/r/x',
+      track: compiled.length % 2 === 0,
+    };
     return { bytes: renderDocument(compiled, target, { takenTypes: new Set(), includeRoots: [] }).bytes };
   });
 

@@ -45,7 +45,8 @@ export function tellExplained({ explanation, handled }: Emulation): Told {
     config: handled.unrendered.length > 0 ? 'not rendered' : readYaml(explanation.config?.yaml ?? '{}')[0],
     warnings: kinds(
       explanation.warnings
-        .filter(({ logged }) => logged)
+        // After the parts: the driver ends before that.
+        .filter(({ logged, code }) => logged && code !== 'odd_key')
         .map(({ code, part }) => [code === 'config_unreadable' ? 'bad_yaml' : code, part]),
     ),
   };
@@ -87,6 +88,7 @@ export const LINES: readonly [RegExp, string][] = [
   [/: Failed calling handler/, 'handler_failed'],
   [/: Failed at registering python file/, 'handler_not_registered'],
   [/ has an unknown frequency/, 'handler_frequency'],
+  [/: Consuming user data failed/, 'odd_key'],
   [/: Ignoring jinja template for (.*)\. Could not find/s, 'jinja_ignored'],
 ];
 const WITH_PART = ['merge_failed', 'jinja_ignored'];

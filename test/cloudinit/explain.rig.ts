@@ -30,7 +30,18 @@ describe('explain and whole boots of a real cloud-init', { skip: skipWithoutRig(
       assert.equal(number, EACH);
     });
 
-  async function boot(suite: string, { bytes }: TestDocument, emulation: Emulation): Promise<void> {
+  for (const [suite, client] of [
+    ['bookworm', '22.4'],
+    ['trixie', '25.1'],
+  ] as const)
+    it(`${suite}: agree on keys that Python cannot sort`, async () => {
+      const bytes = Buffer.from('#cloud-config\nx:\n  on: 1\n  b: 2\n');
+      const emulation = await emulate(bytes, { client });
+      assert.equal(emulation.explanation.warnings.length, client === '22.4' ? 0 : 1);
+      await boot(suite, { bytes }, emulation);
+    });
+
+  async function boot(suite: string, { bytes }: Pick<TestDocument, 'bytes'>, emulation: Emulation): Promise<void> {
     const work = await mkdtemp(join(tmpdir(), 'bootbundle-explain-'));
     try {
       await writeFile(join(work, 'user-data'), bytes);

@@ -14,6 +14,8 @@ const TOKEN = 'test-token-of-the-cloud-init-tests';
 export interface Server {
   url: string;
   port: number;
+  /** An admin's. */
+  token: string;
   /** Below `/api/v1`; a body that is neither text nor bytes goes as JSON. @throws when the answer is not 2xx, with its text */
   call(method: string, path: string, body?: Uint8Array | string | object, headers?: Record<string, string>): Promise<string>;
   /** Like `curl -T`: one part, as it is. `options` is a query such as `?merge=append`. */
@@ -65,6 +67,7 @@ export async function startServer(): Promise<Server> {
   return {
     url,
     port,
+    token: TOKEN,
     call,
     async upload(bundle, filename, body, options = '') {
       await call('PUT', `/bundles/${bundle}/parts/${filename}${options}`, body);

@@ -56,6 +56,18 @@ test('a name of a bundle, an instance or a tag is DNS-like, 1 to 63 characters',
   assert.equal(checkName('instance', '42'), '42');
 });
 
+test('a name that is refused is called by what it names', () => {
+  for (const [what, words] of [
+    ['bundle', 'a bundle name has 1 to 63 of '],
+    ['instance', 'an instance name has 1 to 63 of '],
+    ['tag', 'a tag name has 1 to 63 of '],
+  ] as const)
+    assert.throws(
+      () => checkName(what, 'A'),
+      ({ message }: Error) => message.startsWith(words),
+    );
+});
+
 test('a tag cannot be a number, because name@3 means revision 3', () => {
   for (const tag of ['0', '3', '007']) refused(() => checkName('tag', tag), 'malformed', 'bad_name');
 });

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
+import { readdirSync, readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import type { AuditEntry } from '../../src/domain/audit.ts';
-import type { BootEvent } from '../../src/domain/boot.ts';
+import { type BootEvent, STAGES } from '../../src/domain/boot.ts';
 import type { Report } from '../../src/domain/report.ts';
 import { createReportReader, inOrder, ofAudit, type TimelineEvent } from '../../src/domain/timeline.ts';
 
@@ -57,6 +58,11 @@ test('a stage of an earlier boot that never ended is not running in a later one'
   assert.deepEqual(running, ['init-local null ?']);
 });
 
+test('a stage whose end was lost is over when the next begins', () => {
+  const { lines, running } = read(['start init-network/x 3', 'start modules-config/x 9', 'finish init-network/x 4']);
+  assert.deepEqual([lines, running], [[], ['modules-config null ?']]);
+});
+
 test('words that come after the end of their stage add to its time, and begin none', () => {
   const late = ['start init-network/b 7', 'finish init-network 9', 'start init-network/a 5', 'finish init-network/a 6'];
   assert.deepEqual(read(late), { lines: ['init-network SUCCESS 4'], running: [] });
@@ -72,13 +78,39 @@ test('two boots one after the other are told apart', () => {
   assert.deepEqual(read([...boot(10), ...boot(50)]).lines, ['modules-final SUCCESS 2', 'modules-final SUCCESS 2']);
 });
 
+test('what real machines said in two boots makes few lines, each stage with its time, and nothing runs in the end', () => {
+  const folder = new URL('boots/', import.meta.url);
+  for (const file of readdirSync(folder)) {
+    const events = readFileSync(new URL(file, folder), 'utf8')
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line))
+      .filter(([type]) => type === 'start' || type === 'finish')
+      .map(
+        ([type, name, result, description, seconds]): BootEvent => ({ type, name, result, description, at: seconds * 1000 }),
+      );
+    const reader = createReportReader({ verbose: false });
+    const told = events.flatMap((event, id) => reader.read({ id, instance: 'vm', at: id, kind: 'event', event }));
+    const stages = told.flatMap((event) => (event.kind === 'stage' && !event.stage.name.includes('/') ? [event.stage] : []));
+    assert.ok(events.length > 60 && told.length <= 12, file);
+    const names = stages.map(({ name }) => name);
+    assert.deepEqual(names.slice(0, 4), [...STAGES.slice(1), 'init-local'], file);
+    assert.equal(names.at(-1), 'modules-final', file);
+    assert.ok(
+      stages.every(({ milliseconds }) => milliseconds !== null && milliseconds > 0 && milliseconds < 20_000),
+      file,
+    );
+    assert.deepEqual(reader.running(), [], file);
+  }
+});
+
 test('verbose, every event is a line', () => {
   const { lines, running } = read(['start init-local 1', 'start init-local/x 1', 'finish init-local/x 1'], true);
   assert.deepEqual([lines, running], [['event', 'event', 'event'], []]);
 });
 
 test('a log is told by its name and length, not with its text', () => {
-  const log = { name: 'result.json', text: 'ü{}', truncated: true };
+  const log = { name: 'result.json' as const, text: 'ü{}', truncated: true };
   const lines = createReportReader({ verbose: false }).read({ id: 1, instance: 'vm', at: 7, kind: 'log', log });
   assert.deepEqual(lines, [{ at: 7, kind: 'log', log: { name: 'result.json', bytes: 4, truncated: true } }]);
 });

@@ -43,6 +43,38 @@ it('each top-level key has the parts its value comes from', async () => {
   );
 });
 
+it('keys that Python cannot sort, once the parts are merged: the newer clients end there', async () => {
+  const document = (...bodies: string[]) =>
+    multipart(
+      ...bodies.map((body, index) =>
+        part('text/cloud-config', `0${index}`, body, 'Merge-Type: list(append)+dict(no_replace,recurse_list)'),
+      ),
+    );
+  for (const [bodies, path] of [
+    [['x: {1: a}\n', 'x: {b: c}\n'], 'x'],
+    [['x: [{1: a, b: c}]\n', 'd: 1\n'], 'x[0]'],
+    [['hostname: x\n', 'on: 1\n'], 'the cloud-config'],
+    [['x: {1: a}\n', 'x: {2: c}\n'], null],
+    [['x: {"1": a}\n', 'x: {b: c}\n'], null],
+  ] as const) {
+    const { warnings, versions } = await explain(document(...bodies));
+    const told = warnings.map(({ code, logged, message }) => [
+      code,
+      logged,
+      message.startsWith(`once merged, ${path} has a key `),
+    ]);
+    assert.deepEqual(told, path === null ? [] : [['odd_key', true, true]], bodies.join());
+    assert.equal(versions.length, path === null ? 0 : 1);
+    assert.deepEqual((await explain(document(...bodies), { client: '22.4' })).warnings, []);
+  }
+  const patch = part('text/cloud-config-jsonp', '09', '[{"op": "add", "path": "/x/b", "value": 2}]');
+  const { warnings } = await explain(multipart(part('text/cloud-config', '01', 'x: {1: a}\n'), patch));
+  assert.deepEqual(
+    warnings.map(({ code }) => code),
+    ['odd_key'],
+  );
+});
+
 it('an include: its URLs are told, not fetched, and not quoted in a warning', async () => {
   const include = '#include-once http://192.0.2.1/i/secret/user-data\n#include\nhttp://192.0.2.1/b\n# comment\n';
   const { includes, parts, warnings } = await explain(Buffer.from(include));

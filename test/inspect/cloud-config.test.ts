@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { inspectCloudConfig, inspectNetworkConfig } from '../../src/inspect/cloud-config.ts';
 import { readSchema } from '../../src/inspect/json-schema.ts';
-import type { SchemaSet } from '../../src/inspect/schema.ts';
+import type { SchemaSet, Schemas } from '../../src/inspect/schema.ts';
 import { ODD } from './odd-configs.ts';
 import { readUpstream, skipWithoutSchemas, upstreamSchemas } from './upstream.ts';
 
@@ -73,7 +73,7 @@ test('what cloud-init takes is taken, however odd', async () => {
     'a: &x 1\nb: [*x]\n',
     'a: 2020-01-01\nb: 2020-01-01 10:00:00\nc: 12:30\n',
     'a: 0644\nb: 089\nc: 1_000\nd: .inf\ne: .nan\nf: 1e400\n',
-    '1: a\nyes: b\nnull: c\n1.5: d\n',
+    'a: {1: a, yes: b, 1.5: d}\nb: {null: c}\n',
     'a: "{{ v1.x }}"\nb: |\n  {% if x %}\n  {{ y }}\nc: x {{ y }}\n',
     '{\n"users": ["default"],\n"a": {"b":null}\n}\n',
     '{"users":\n[{"name":"x"}]}\n',
@@ -144,7 +144,7 @@ const skip = skipWithoutSchemas();
 const schemas = skip ? null : upstreamSchemas();
 
 /** Each finding as `line:column severity code`. */
-async function judge(text: string, type = CONFIG, by: SchemaSet | null = schemas): Promise<string[]> {
+async function judge(text: string, type = CONFIG, by: Schemas = schemas): Promise<string[]> {
   const found = await inspectCloudConfig('c.cfg', type, Buffer.from(text), by);
   return found.map(
     ({ line, column, severity, code }) => `${line === undefined ? '' : `${line}:${column} `}${severity} ${code}`,
@@ -171,6 +171,32 @@ test('what the schema refuses is an error, at its place', { skip }, async () => 
     ['mounts: [[]]\n', '1:10 error bad_value'],
   ] as const)
     assert.deepEqual(await judge(text), wanted, text);
+});
+
+test('keys that Python cannot sort are an error, at the first that is no text', async () => {
+  for (const [text, ...wanted] of [
+    ['on: 1\nhostname: x\n', '1:1 error odd_key'],
+    ['hostname: x\n0644: 1\n', '2:1 error odd_key'],
+    ['x:\n- a: 1\n  no: 2\n', '3:3 error odd_key'],
+    ['x: {a: 1, 0x1F: 2, ~: 3}\ny: {~: 1, 5: 2}\n', '1:11 error odd_key', '2:5 error odd_key'],
+    ['x: &x {1: a, b: c}\ny: [*x, *x]\n', '1:8 error odd_key'],
+    ['x: {1: a, 2: b}\ny: {"on": a, b: c}\n'],
+  ] as const)
+    assert.deepEqual(
+      (await judge(text, CONFIG, SCHEMALESS)).filter((each) => !each.includes('unknown_key')),
+      wanted,
+      text,
+    );
+  const [found] = await inspectCloudConfig('c', CONFIG, Buffer.from('users:\n- name: x\n  on: 1\n'), SCHEMALESS);
+  assert.equal(
+    found?.message,
+    'users[0] has a key that YAML reads as true or false (as it does yes, no, on and off) beside keys of another kind; cloud-init 25.1 cannot sort them and ends in a TypeError, and no user, SSH key or file is set up: quote the key',
+  );
+});
+
+test('a key that is no text is an error where the schema has patterns for it', { skip }, async () => {
+  assert.deepEqual(await judge('disk_setup:\n  1: {layout: true}\n'), ['2:3 error odd_key']);
+  assert.deepEqual(await judge('yum_repos: {a: {baseurl: "http://x", 1: x}}\n'), ['1:38 error odd_key'], 'it is told once');
 });
 
 test('what cloud-init takes though its schema does not is a warning', { skip }, async () => {
@@ -240,6 +266,22 @@ test('without a schema the names of the top-level keys are looked at, and the co
   assert.match(found[0]?.message ?? '', /npm run bootbundle -- schema update$/);
   const archive = await judge('- "hostname: a"\n- "hostname: b"\n', ARCHIVE, null);
   assert.deepEqual(archive, ['1:3 warning schema_missing'], 'of an archive once');
+});
+
+test('that the schema a setting names is unusable is told, and why, but not the command that gets another', async () => {
+  const unusable = { source: null, unusable: 'the schema that X names is unusable: not JSON' };
+  const [found, ...more] = await inspectCloudConfig('c', CONFIG, Buffer.from('hostname: x\n'), unusable);
+  assert.deepEqual([found?.severity, found?.code, more.length], ['warning', 'schema_unusable', 0]);
+  assert.equal(
+    found?.message,
+    'only the names of top-level keys were looked at, for the schema that X names is unusable: not JSON',
+  );
+  const archive = await inspectCloudConfig('c', ARCHIVE, Buffer.from('- "hostname: a"\n- "hostname: b"\n'), unusable);
+  assert.deepEqual(
+    archive.map(({ code }) => code),
+    ['schema_unusable'],
+    'of an archive once',
+  );
 });
 
 test('the list of known keys is upstream’s', { skip }, async () => {
@@ -344,6 +386,28 @@ test('many findings are counted, errors first', { skip }, async () => {
   assert.equal(errors.filter(({ severity }) => severity === 'error').length, 50);
 });
 
+test('what has too many values to be judged is a warning, long texts in it aside', async () => {
+  const rows = (count: number) => Array.from({ length: count }, (_, index) => `k${index}: 1\n`).join('');
+  assert.deepEqual(await judge(rows(300_000), CONFIG, SCHEMALESS), ['warning not_judged']);
+  assert.deepEqual(await judge(`- "${'a: 1, '.repeat(300_000)}"\n`, ARCHIVE, SCHEMALESS), ['warning not_judged']);
+  const found = await judge(rows(90_000), CONFIG, SCHEMALESS);
+  assert.deepEqual([found.length, found.at(-1)], [50, 'warning more_findings']);
+  const json = '    {"a": 1, "b": [1, 2, 3]}\n'.repeat(60_000);
+  assert.deepEqual(await judge(`write_files:\n- path: /a\n  content: |\n${json}runmcd: []\n`, CONFIG, SCHEMALESS), [
+    '60004:1 error unknown_key',
+  ]);
+  assert.deepEqual(
+    (await inspectNetworkConfig(`version: 2\n${rows(300_000)}`, SCHEMALESS)).map(({ code }) => code),
+    ['not_judged'],
+  );
+});
+
+/** Of the processor, so that others who are at work do not count. */
+function millisecondsSince(before: NodeJS.CpuUsage): number {
+  const { user, system } = process.cpuUsage(before);
+  return (user + system) / 1000;
+}
+
 test('hostile texts are judged in bounded time', { skip, timeout: 60_000 }, async () => {
   const nested = (levels: number) =>
     Array.from(
@@ -369,19 +433,26 @@ test('hostile texts are judged in bounded time', { skip, timeout: 60_000 }, asyn
     permissions: `write_files: [{path: /x, permissions: "${'0'.repeat(1 << 19)}x"}]`,
     blanks: `ssh_pwauth: "${' '.repeat(1 << 20)}x"`,
     'almost runcmd': rows(10_000, (index) => `runcm${index}: 1`),
+    '90,000 unknown keys': rows(90_000, (index) => `k${index}: 1`),
+    '300,000 unknown keys': rows(300_000, (index) => `k${index}: 1`),
+    'unknown keys of a webhook': `reporting: {a: {type: webhook\n${rows(50_000, (index) => `,k${index}: 1`)}}}`,
+    'commands that are mappings': `runcmd:\n${rows(55_000, () => '- a: b')}`,
+    'a million mappings': `runcmd: [${'a: ,'.repeat(1 << 20)}]`,
+    'repeated keys': rows(110_000, () => 'a: 1'),
     'unknown keys of users': `users:\n${rows(10_000, (index) => `- {nam${index}: 1}`)}`,
     'a key of 1 MiB': `${'k'.repeat(1 << 20)}: 1`,
     'users and files': `users:\n${rows(3000, (index) => `- {name: n${index}}`)}\nwrite_files:\n${rows(3000, (index) => `- {path: /${index}}`)}`,
     prototype: '__proto__: {a: 1}\nconstructor: 1\nusers: [{__proto__: {name: x}}]\n',
   };
   for (const [name, text] of Object.entries(texts)) {
-    const before = performance.now();
+    const before = process.cpuUsage();
     const found = await inspectCloudConfig('c', CONFIG, Buffer.from(text), schemas);
-    assert.ok(performance.now() - before < 3000, `${name}: ${performance.now() - before} ms`);
+    const took = millisecondsSince(before);
+    assert.ok(took < 1200, `${name}: ${took} ms`);
     assert.ok(found.length <= 61, name);
     for (const { message } of found) assert.ok(message.length < 400, name);
   }
-  const before = performance.now();
+  const before = process.cpuUsage();
   await inspectCloudConfig('c', ARCHIVE, Buffer.from('- "a: 1"\n'.repeat(60_000)), schemas);
-  assert.ok(performance.now() - before < 3000);
+  assert.ok(millisecondsSince(before) < 1200);
 });

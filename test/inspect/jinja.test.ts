@@ -120,7 +120,12 @@ test('hostile templates are judged in bounded time', () => {
       assert.ok(performance.now() - start < 1_000, `${JSON.stringify(piece)} took ${performance.now() - start} ms`);
     }
   }
-  assert.deepEqual(told(CONFIG + '{{'.repeat(2 * 1024 * 1024)), []);
+});
+
+test('a template that is too long to be judged is a warning', () => {
+  const [found, ...more] = inspectJinja('a', 'text/jinja2', Buffer.from(CONFIG + '{{'.repeat(2 * 1024 * 1024)));
+  assert.deepEqual([found?.severity, found?.code, found?.part, more.length], ['warning', 'not_judged', 'a', 0]);
+  assert.match(found?.message ?? '', /^the template is not judged: it has more than 131072 characters, so /);
 });
 
 const cloudInit = await findCloudInit();

@@ -43,15 +43,30 @@ test('each keyword refuses what it must and nothing else', () => {
   }
 });
 
-test('a reference is followed by its JSON pointer, and a circle of them comes to an end', () => {
+test('a reference is followed by its JSON pointer', () => {
   const schema = {
     $defs: { 'a/b.c': { type: 'object', properties: { next: { $ref: '#/$defs/a~1b.c' } }, additionalProperties: false } },
     $ref: '#/$defs/a~1b.c',
   };
   assert.deepEqual(check(schema, { next: { next: {} } }), []);
   assert.deepEqual(check(schema, { next: { next: 5 } }), ['next.next value']);
-  const circle = readSchema({ allOf: [{ $ref: '#' }] });
-  assert.equal(circle.check({}).cut, true);
+});
+
+test('what has no end is no schema: a circle that stays at one value, and nesting past any schema’s', () => {
+  const chain = (length: number) =>
+    Object.fromEntries(Array.from({ length }, (_, at) => [`a${at}`, { $ref: `#/$defs/a${at - 1}` }]).slice(1));
+  for (const schema of [
+    { allOf: [{ $ref: '#' }] },
+    { $ref: '#' },
+    {
+      properties: { a: { $ref: '#/$defs/b' } },
+      $defs: { b: { not: { $ref: '#/$defs/c' } }, c: { oneOf: [{ $ref: '#/$defs/b' }] } },
+    },
+    { $ref: '#/$defs/a300', $defs: { a0: {}, ...chain(301) } },
+    { allOf: Object.values(chain(301)), $defs: { a0: {}, ...chain(301) } },
+  ])
+    assert.throws(() => readSchema(schema), { code: 'bad_schema' }, JSON.stringify(schema).slice(0, 100));
+  assert.deepEqual(check({ allOf: Object.values(chain(100)), $defs: { a0: { type: 'null' }, ...chain(100) } }, null), []);
 });
 
 test('of alternatives that all fail the problems of the one that was meant are told', () => {

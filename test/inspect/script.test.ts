@@ -193,6 +193,14 @@ test('hostile scripts are judged in bounded time', async () => {
   assert.deepEqual(await told(`#!${' '.repeat(4 * 1024 * 1024)}x\n`), ['error bad_shebang 1:1']);
 });
 
+test('a script whose syntax is too long to be judged is a warning, and one that is never judged none', async () => {
+  const long = 'a\n'.repeat(70_000);
+  assert.deepEqual(await told(`#!/bin/sh\n${long}`), ['warning not_judged undefined:undefined']);
+  assert.deepEqual(await told(`#!/usr/bin/python3\n${long}`), ['warning not_judged undefined:undefined']);
+  assert.deepEqual(await told(`#!/usr/bin/perl\n${long}`), []);
+  assert.deepEqual(await told(`#!/bin/sh\n${long.slice(0, 120_000)}`), []);
+});
+
 const cloudInit = await findCloudInit();
 
 describe('line ends, held to the real cloud-init', { skip: skipWithout(cloudInit) }, () => {

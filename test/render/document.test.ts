@@ -14,7 +14,13 @@ import {
   type Target,
 } from '../../src/render/document.ts';
 
-const TARGET: Target = { name: 'node-1', id: '0123456789abcdef', vars: {}, reportUrl: 'http://192.0.2.10:8080/r/x' };
+const TARGET: Target = {
+  name: 'node-1',
+  id: '0123456789abcdef',
+  vars: {},
+  reportUrl: 'http://192.0.2.10:8080/r/x',
+  track: false,
+};
 const RULES = {
   takenTypes: new Set(['text/cloud-config', 'text/jinja2', 'text/part-handler', 'text/x-include-url', 'text/x-shellscript']),
   includeRoots: ['http://192.0.2.10:8080/i/', 'http://192.0.2.10:8080/s/'],
@@ -308,6 +314,46 @@ test('cloud-configs run all backwards or all forwards, and only the first may go
         assert.equal(merge, plain(name) === 'own.yaml' ? null : kept ? GIVEN_RULE : REVERSE_RULE);
     }),
   );
+});
+
+const tracked = (parts: readonly CompiledPart[]) => renderDocument(parts, { ...TARGET, track: true }, RULES);
+
+test('what makes the machine report comes last, of the lowest priority, and changes nothing of the others but the boundary', () => {
+  fc.assert(
+    fc.property(
+      anyParts.filter((parts) => parts.length !== 99),
+      (parts) => {
+        const { bytes, parts: told, findings } = tracked(parts);
+        const plain = render(parts);
+        const children = (document: Uint8Array) =>
+          parseMime(document).children.map((entity) => `${entity.header('merge-type')} ${entity.raw}`);
+        assert.deepEqual(children(bytes).slice(0, -2), children(plain.bytes));
+        assert.deepEqual(told.slice(0, -2), plain.parts);
+        assert.deepEqual(findings, plain.findings);
+        assert.deepEqual(
+          told.slice(-2).map(({ filename, type, origin }) => [filename.replace(/^\d+-(?=bootbundle-track)/, ''), type, origin]),
+          [
+            ['bootbundle-track.yaml', 'text/cloud-config', 'bootbundle'],
+            ['00-bootbundle-report.sh', 'text/x-shellscript', 'bootbundle'],
+          ],
+        );
+      },
+    ),
+  );
+});
+
+test('it is expected to say what the document makes it say', () => {
+  const kube = handler('h.py', ['text/x-kube-pod', CONFIG_TYPE]);
+  assert.deepEqual(render([script('a.sh')]).expects, { events: false, phoneHome: false, manifests: [] });
+  assert.deepEqual(tracked([script('a.sh')]).expects, { events: true, phoneHome: true, manifests: [] });
+  const manifests = (parts: readonly CompiledPart[]) => render(parts).expects.manifests;
+  assert.deepEqual(manifests([kube, pod('a.pod'), script('b.sh'), pod('c.pod')]), ['03-a.pod', '05-c.pod']);
+  // A handler that is not told where to report to reports nothing; nor does one whose types another takes over.
+  assert.deepEqual(manifests([handler('h.py', ['text/x-kube-pod']), pod('a.pod')]), []);
+  assert.deepEqual(manifests([kube, handler('z.py', ['text/x-kube-pod']), pod('a.pod')]), []);
+  // As the handler cuts it (test/guest/handler.test.ts).
+  const [long = ''] = manifests([kube, pod(`${'x'.repeat(95)}.yaml`)]);
+  assert.match(long, /^03-x{88}-[0-9a-f]{8}$/);
 });
 
 test('same input, same bytes; what went in is not touched', () => {

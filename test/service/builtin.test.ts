@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
 import { BUILT_IN_AUTHOR } from '../../src/domain/bundle.ts';
+import { DEFAULT_POLICY } from '../../src/domain/policy.ts';
 import { kubePartHandler } from '../../src/guest/handler.ts';
 import { handlerTypes } from '../../src/inspect/part-handler.ts';
 import { ensureBuiltIns } from '../../src/service/builtin.ts';
@@ -19,10 +20,16 @@ async function bench(t: TestContext) {
   const schemas = async () => null;
   const keys = createKeyRing([Buffer.alloc(32)]);
   const documents = createDocumentService({ store, keys, publicUrl: 'http://192.0.2.10', schemas });
-  const gate = createGate({ store, documents, slices: createSlices(() => false) });
+  const gate = createGate({
+    store,
+    documents,
+    slices: createSlices(() => false),
+    policyDefaults: DEFAULT_POLICY,
+    clock: () => 0,
+  });
   return {
     store,
-    bundles: createBundleService({ store, documents, gate, schemas, clock: () => 2 }),
+    bundles: createBundleService({ store, documents, gate, schemas, slices: createSlices(() => false), clock: () => 2 }),
     ensure: () => ensureBuiltIns(store, () => 1),
   };
 }

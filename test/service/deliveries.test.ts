@@ -1,10 +1,13 @@
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
 import { setImmediate } from 'node:timers/promises';
+import { sha256 } from '../../src/domain/bundle.ts';
 import type { NewDelivery } from '../../src/domain/delivery.ts';
 import { BootbundleError } from '../../src/domain/errors.ts';
 import type { InstanceSpec } from '../../src/domain/instance.ts';
+import { DEFAULT_POLICY } from '../../src/domain/policy.ts';
 import type { Store } from '../../src/domain/store.ts';
+import { RENDERER_VERSION } from '../../src/render/document.ts';
 import { createDeliveryService, type DeliveryService } from '../../src/service/deliveries.ts';
 import { createDocumentService } from '../../src/service/documents.ts';
 import { createKeyRing } from '../../src/service/keys.ts';
@@ -47,9 +50,9 @@ async function bench(
   const between = { ...store, ...around(store) };
   const watched: Store = {
     ...between,
-    recordDeliveries: (rows) => {
+    recordDeliveries: (rows, defaults) => {
       batches.push(rows);
-      return between.recordDeliveries(rows);
+      return between.recordDeliveries(rows, defaults);
     },
   };
   const trouble: string[] = [];
@@ -57,8 +60,11 @@ async function bench(
     store: watched,
     documents: createDocumentService({ store: watched, keys, publicUrl: 'http://192.0.2.10:8080', schemas: async () => null }),
     keys,
+    policyDefaults: DEFAULT_POLICY,
+    publicUrl: 'http://192.0.2.10:8080',
     clock: () => 1000,
     onTrouble: (_, what) => trouble.push(what),
+    onAlarm: () => undefined,
   });
   return { store, deliveries, trouble, batches };
 }
@@ -86,9 +92,9 @@ const is = (kind: string, code: string) => (error: unknown) =>
 test('a fetch answers only after its row is on disk', async (t) => {
   const gate = turnstile();
   const { deliveries } = await bench(t, (store) => ({
-    recordDeliveries: async (rows) => {
+    recordDeliveries: async (rows, defaults) => {
       await gate.pass();
-      return store.recordDeliveries(rows);
+      return store.recordDeliveries(rows, defaults);
     },
   }));
   let answered = false;
@@ -98,20 +104,28 @@ test('a fetch answers only after its row is on disk', async (t) => {
   await settle();
   assert.deepEqual([gate.waiting, answered], [1, false]);
   gate.letOne();
-  const { digest, bytes } = await fetch;
+  const { bytes } = await fetch;
   const [row] = await deliveries.list('node-1', { after: null, limit: 10 });
   assert.deepEqual(row, {
     id: row?.id,
     instance: 'node-1',
     at: 1000,
     purpose: 'include',
-    digest,
+    digest: sha256(bytes),
     bytes: bytes.length,
     ...FETCHER,
     revisions: [],
     instanceVersion: 1,
     counted: true,
     outcome: 'delivered',
+    refusal: null,
+    holdsSecrets: false,
+    inputs: {
+      generations: { include: 0, seed: 0, report: 0 },
+      publicUrl: 'http://192.0.2.10:8080',
+      renderer: RENDERER_VERSION,
+      secretsVersions: {},
+    },
   });
 });
 
@@ -125,9 +139,9 @@ test('fetches that come together are one write', async (t) => {
 test('while one batch is written the next gathers, however many there are; nobody is left behind', async (t) => {
   const gate = turnstile();
   const { deliveries, batches } = await bench(t, (store) => ({
-    recordDeliveries: async (rows) => {
+    recordDeliveries: async (rows, defaults) => {
       await gate.pass();
-      return store.recordDeliveries(rows);
+      return store.recordDeliveries(rows, defaults);
     },
   }));
   const fetch = (address: string) => deliveries.deliver('include', CAPABILITY, { ...FETCHER, address });
@@ -178,10 +192,10 @@ test('an error of the write reaches all who waited for it, and nobody after them
   let broken = true;
   const gate = turnstile();
   const { deliveries, batches } = await bench(t, (store) => ({
-    recordDeliveries: async (rows) => {
+    recordDeliveries: async (rows, defaults) => {
       await gate.pass();
       if (broken) throw away;
-      return store.recordDeliveries(rows);
+      return store.recordDeliveries(rows, defaults);
     },
   }));
   const waiting = Array.from({ length: 10 }, () => deliveries.deliver('include', CAPABILITY, FETCHER));
@@ -220,7 +234,7 @@ test('a document that cannot be rendered is unavailable, whatever the reason, an
     const [row] = await store.listDeliveries('node-1', { after: null, limit: 10 });
     assert.deepEqual([row?.outcome, row?.digest, row?.bytes, row?.counted], ['failed', null, 0, false]);
     assert.equal((await store.findInstance('node-1'))?.deliveryCount, 0);
-    await assert.rejects(deliveries.peek('include', CAPABILITY), is('unavailable', code));
+    await assert.rejects(deliveries.peek('include', CAPABILITY, FETCHER), is('unavailable', code));
   }
 });
 
@@ -228,9 +242,9 @@ test('a fetch fails only after the row of its failure is on disk', async (t) => 
   const gate = turnstile();
   const { deliveries, store } = await bench(t, (real) => ({
     resolveReferences: () => Promise.reject(away),
-    recordDeliveries: async (rows) => {
+    recordDeliveries: async (rows, defaults) => {
       await gate.pass();
-      return real.recordDeliveries(rows);
+      return real.recordDeliveries(rows, defaults);
     },
   }));
   let answered = false;
@@ -263,7 +277,7 @@ test('a row that cannot be written is told to the log, and a failure is still th
 
 test('a look without delivery is the same document and no row', async (t) => {
   const { deliveries, batches } = await bench(t);
-  const seen = await deliveries.peek('include', CAPABILITY);
+  const seen = await deliveries.peek('include', CAPABILITY, FETCHER);
   assert.deepEqual(batches, []);
   const { aborted, ...delivered } = await deliveries.deliver('include', CAPABILITY, FETCHER);
   assert.equal(typeof aborted, 'function');
@@ -281,10 +295,10 @@ test('a capability that is made up, for another purpose, of an old generation or
   const none = is('not_found', 'unknown_capability');
   const open = async (purpose: 'include' | 'seed', capability: string) => {
     await assert.rejects(deliveries.deliver(purpose, capability, FETCHER), none);
-    await assert.rejects(deliveries.peek(purpose, capability), none);
+    await assert.rejects(deliveries.peek(purpose, capability, FETCHER), none);
     if (purpose === 'seed')
       for (const name of ['meta-data', 'vendor-data', 'network-config'] as const)
-        await assert.rejects(deliveries.seed(capability, name), none);
+        await assert.rejects(deliveries.seed(capability, name, FETCHER), none);
   };
   await open('include', '');
   await open('include', `${CAPABILITY}x`);
@@ -311,9 +325,9 @@ test('a capability that is made up, for another purpose, of an old generation or
 
 test('a seed has a stable instance-id and a name; the rest is empty until it is set', async (t) => {
   const { deliveries } = await bench(t);
-  assert.equal(await deliveries.seed(SEED, 'meta-data'), `instance-id: i-${ID}\nlocal-hostname: node-1\n`);
-  assert.equal(await deliveries.seed(SEED, 'vendor-data'), '');
-  assert.equal(await deliveries.seed(SEED, 'network-config'), '');
+  assert.equal(await deliveries.seed(SEED, 'meta-data', FETCHER), `instance-id: i-${ID}\nlocal-hostname: node-1\n`);
+  assert.equal(await deliveries.seed(SEED, 'vendor-data', FETCHER), '');
+  assert.equal(await deliveries.seed(SEED, 'network-config', FETCHER), '');
 });
 
 test('a seed adds what metaData says, and gives texts as they are', async (t) => {
@@ -323,11 +337,11 @@ test('a seed adds what metaData says, and gives texts as they are', async (t) =>
     networkConfig: { version: 2 },
   });
   const metaData = "instance-id: iid-1\nlocal-hostname: node-1\npublic-keys:\n  - k\nanswer: 'yes'\n";
-  assert.equal(await deliveries.seed(SEED, 'meta-data'), metaData);
-  assert.equal(await deliveries.seed(SEED, 'vendor-data'), '#cloud-config\n{}');
-  assert.equal(await deliveries.seed(SEED, 'network-config'), 'version: 2\n');
+  assert.equal(await deliveries.seed(SEED, 'meta-data', FETCHER), metaData);
+  assert.equal(await deliveries.seed(SEED, 'vendor-data', FETCHER), '#cloud-config\n{}');
+  assert.equal(await deliveries.seed(SEED, 'network-config', FETCHER), 'version: 2\n');
   const other = await bench(t, undefined, { networkConfig: 'version: 1 # mine' });
-  assert.equal(await other.deliveries.seed(SEED, 'network-config'), 'version: 1 # mine');
+  assert.equal(await other.deliveries.seed(SEED, 'network-config', FETCHER), 'version: 1 # mine');
 });
 
 test('the deliveries of an instance that never was are not an empty list', async (t) => {

@@ -4,6 +4,7 @@ import { sha256 } from '../../src/domain/bundle.ts';
 import { BootbundleError } from '../../src/domain/errors.ts';
 import { type Finding, refuseErrors } from '../../src/domain/finding.ts';
 import { LIMITS } from '../../src/domain/limits.ts';
+import { DEFAULT_POLICY } from '../../src/domain/policy.ts';
 import type { Store } from '../../src/domain/store.ts';
 import type { PartUpload } from '../../src/domain/upload.ts';
 import { parseMime } from '../../src/inspect/mime.ts';
@@ -23,6 +24,7 @@ const MACHINE = {
   generations: { include: 0, seed: 0, report: 0 },
   vars: {},
   labels: {},
+  track: false,
 };
 const HANDLER = (types: string) =>
   `#part-handler\ndef list_types():\n    return ${types}\ndef handle_part(d, c, f, p):\n    pass\n`;
@@ -42,8 +44,14 @@ async function bench(t: TestContext, around: (store: Store) => Partial<Store> = 
   t.after(() => store.close());
   const schemas = async () => null;
   const documents = createDocumentService({ store: { ...store, ...around(store) }, keys: KEYS, publicUrl: URL_SPACE, schemas });
-  const gate = createGate({ store, documents, slices: createSlices(() => false) });
-  const bundles = createBundleService({ store, documents, gate, schemas, clock: () => 1 });
+  const gate = createGate({
+    store,
+    documents,
+    slices: createSlices(() => false),
+    policyDefaults: DEFAULT_POLICY,
+    clock: () => 0,
+  });
+  const bundles = createBundleService({ store, documents, gate, schemas, slices: createSlices(() => false), clock: () => 1 });
   const machine = (references: string[]) => ({ ...MACHINE, bundles: references });
   return {
     store,

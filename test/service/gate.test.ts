@@ -9,7 +9,7 @@ const SH = '#!/bin/sh\n';
 const POD = 'apiVersion: v1\nkind: Pod\nmetadata: {name: x}\nspec:\n  containers: [{name: x, image: x}]\n';
 const HANDLER = '#part-handler\ndef list_types():\n    return ["text/x-kube-pod"]\ndef handle_part(*args):\n    pass\n';
 
-/** `waiting` and `booted` have a pod and its handler from two bundles; `waiting` was never fetched. */
+/** `waiting` and `booted` have a pod and its handler from two bundles; `waiting` was never fetched; the others' windows are shut. */
 async function fleet(t: TestContext) {
   const app = await buildTestApp(t);
   const path = await app.register('booted', { 'h/handler.py': HANDLER, 'web/a.sh': SH });
@@ -17,6 +17,7 @@ async function fleet(t: TestContext) {
   await app.register('waiting', { 'h/handler.py': HANDLER, 'web/a.sh': SH });
   await app.register('plain', { 'web/a.sh': SH });
   await app.boot(new URL((await app.api('GET', '/instances/plain')).json().status.stub.url).pathname);
+  for (const name of ['booted', 'plain']) await app.api('POST', `/instances/${name}/close`);
   return app;
 }
 
@@ -47,6 +48,20 @@ test('for machines that booted already it is a warning', async (t) => {
   const [finding, ...more] = answer.json().findings;
   assert.deepEqual([finding.severity, finding.code, more], ['warning', 'would_break', []]);
   assert.match(finding.message, /^plain booted already and would break when rebuilt: web@2\/db\.pod: /);
+});
+
+test('a machine that booted has still to boot for as long as its window is open', async (t) => {
+  const app = await fleet(t);
+  await app.api('DELETE', '/instances/waiting');
+  const remove = ['DELETE', '/bundles/h/parts/handler.py'] as const;
+  await app.api('PUT', '/bundles/web/parts/db.pod?accept=plain', POD);
+  await app.api('PATCH', '/instances/booted', { policy: { closeAfter: '1h' } });
+  await app.api('POST', '/instances/booted/reopen');
+  await refuses(app, [['never delivered since it was opened', [...remove], 409, 'would_break']]);
+  await app.boot(new URL((await app.api('GET', '/instances/booted')).json().status.stub.url).pathname);
+  await refuses(app, [['delivered, and open for another hour', [...remove], 409, 'would_break']]);
+  app.tick(60 * 60_000);
+  assert.equal((await app.api(...remove)).statusCode, 200);
 });
 
 test('what is broken already does not hold up a change that does not break more', async (t) => {
@@ -88,13 +103,14 @@ test('many machines are named by a few and counted', async (t) => {
 
 const TEMPLATE = '#cloud-config\nhostname: {{ instance.name }}\nusers:\n  - name: {{ vars.user }}\n';
 
-/** `a` and `b` have a user each, `c` has none of the vars; `b` has booted. All follow `web`. */
+/** `a` and `b` have a user each, `c` has none of the vars; `b` has booted, and its window is shut. All follow `web`. */
 async function templated(t: TestContext, overrides: Parameters<typeof buildTestApp>[1] = {}) {
   const app = await buildTestApp(t, overrides);
   await app.api('PUT', '/bundles/web/parts/base.yaml', '#cloud-config\npackages: [jq]\n');
   for (const [name, vars] of Object.entries({ a: { user: 'ann' }, b: { user: 'bob' }, c: {} }))
     await app.api('PUT', `/instances/${name}`, { bundles: ['web'], vars });
   await app.boot(new URL((await app.api('GET', '/instances/b')).json().status.stub.url).pathname);
+  await app.api('POST', '/instances/b/close');
   return app;
 }
 

@@ -80,3 +80,14 @@ test('as text it reads as a compiler’s', async () => {
   assert.match(text, /^b\.yaml:\d+:\d+: error: .+ \[bad_yaml\]\n1 file: 1 error, 0 warnings\n$/);
   assert.deepEqual(countFindings(report), { errors: 1, warnings: 0 });
 });
+
+test('others get their turn between parts, and within a cloud-config', async () => {
+  let pauses = 0;
+  const pause = async () => {
+    pauses++;
+  };
+  await lint([file('a.sh', '#!/bin/sh\n'), file('b.sh', '#!/bin/sh\n')], null, pause);
+  assert.equal(pauses, 2);
+  await lint([file('c.yaml', '#cloud-config\nhostname: x\n')], null, pause);
+  assert.ok(pauses >= 5, `${pauses}`);
+});

@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
-import type { BootFacts, Deadlines } from '../../src/domain/boot.ts';
+import { type BootFacts, type Deadlines, NO_BOOT } from '../../src/domain/boot.ts';
 import { BootbundleError } from '../../src/domain/errors.ts';
 import type { InstanceSpec } from '../../src/domain/instance.ts';
+import { DEFAULT_POLICY } from '../../src/domain/policy.ts';
 import type { ManifestResult } from '../../src/domain/report.ts';
 import { createKeyRing } from '../../src/service/keys.ts';
+import { createReportService } from '../../src/service/reports.ts';
 import { createTimelineService } from '../../src/service/timeline.ts';
 import { storeWithRows } from '../rows.ts';
 
@@ -38,39 +40,46 @@ const result = (id: string): ManifestResult => ({
 async function bench(t: TestContext, deadlines: Deadlines = { fetch: null, boot: null }) {
   const { store, rows } = await storeWithRows(t);
   let now = 0;
-  const timeline = createTimelineService({ store, keys, deadlines, clock: () => now, followMs: 2 });
+  const timeline = createTimelineService({ store, deadlines, clock: () => now, followMs: 2 });
+  const reports = createReportService({ store, keys, clock: () => now });
   const put = (at: number, labels: Record<string, string> = {}) =>
     store.putInstances([{ name: 'vm', spec: { ...SPEC, labels }, freshId: ID, expect: undefined }], { at });
   const fetch = (at: number) =>
-    store.recordDeliveries([
-      {
-        instanceId: ID,
-        at,
-        purpose: 'include',
-        digest: 'd',
-        bytes: 1,
-        address: '192.0.2.1',
-        userAgent: '',
-        revisions: [],
-        instanceVersion: 1,
-        outcome: 'delivered',
-        refusal: null,
-        holdsSecrets: false,
-        inputs: null,
-      },
-    ]);
+    store.recordDeliveries(
+      [
+        {
+          instanceId: ID,
+          at,
+          purpose: 'include',
+          digest: 'd',
+          bytes: 1,
+          address: '192.0.2.1',
+          userAgent: '',
+          revisions: [],
+          instanceVersion: 1,
+          outcome: 'delivered',
+          refusal: null,
+          holdsSecrets: false,
+          inputs: null,
+          generation: 0,
+          guarded: false,
+          expects: NO_BOOT.expects,
+        },
+      ],
+      DEFAULT_POLICY,
+    );
   const report = async (at: number, id: string) => {
     now = at;
     const instance = await store.findInstance('vm');
     assert.ok(instance);
-    return timeline.report(keys.capability('report', instance), result(id));
+    return reports.report(keys.capability('report', instance), { kind: 'manifest', manifest: result(id) });
   };
   const events = async (limit = 100) =>
     (await timeline.get('vm', { limit, verbose: false })).events.map(({ at, kind }) => `${at} ${kind}`);
   const at = (time: number) => {
     now = time;
   };
-  return { store, rows, timeline, put, fetch, report, events, at };
+  return { store, rows, timeline, reports, put, fetch, report, events, at };
 }
 
 const is = (kind: string, code: string) => (error: unknown) =>
@@ -118,17 +127,20 @@ test('retired it ends so, without a change that was none; revived it is a change
 });
 
 test('a report tells whose it is; a capability for something else, or of an older generation, opens nothing', async (t) => {
-  const { store, timeline, put, report } = await bench(t);
+  const { store, reports, put, report } = await bench(t);
   await put(1);
   assert.equal(await report(2, 'a'), 'vm');
   const [instance] = await store.listInstances({ after: null, limit: 1 }, {});
   assert.ok(instance);
   const old = keys.capability('report', instance);
   await store.retireInstance('vm', { expect: undefined, at: 3 });
-  await assert.rejects(timeline.report(old, result('b')), is('not_found', 'unknown_capability'));
+  await assert.rejects(reports.report(old, { kind: 'manifest', manifest: result('b') }), is('not_found', 'unknown_capability'));
   await put(4);
   for (const capability of [old, keys.capability('include', instance), '', 'x'])
-    await assert.rejects(timeline.report(capability, result('b')), is('not_found', 'unknown_capability'));
+    await assert.rejects(
+      reports.report(capability, { kind: 'manifest', manifest: result('b') }),
+      is('not_found', 'unknown_capability'),
+    );
 });
 
 test('of a name that never was there is no timeline', async (t) => {
@@ -192,9 +204,9 @@ test('a boot that failed, and one that fell silent, are told when they did', asy
   at(90);
   assert.deepEqual(await events(), ['1 registered', '70 silent']);
   await rows.event('vm', 40, { name: 'modules-final/x', type: 'finish', result: 'FAIL' });
-  await rows.boot('vm', { ...BOOTING, lastWordAt: 45, failures: [{ what: 'modules-final/x', description: '' }] });
+  await rows.boot('vm', { ...BOOTING, lastWordAt: 45, failures: [{ what: 'modules-final/x', description: '', clock: 0 }] });
   assert.deepEqual(await events(), ['1 registered', '40 stage', '40 stage', '40 failed'], 'what failed, in what runs');
-  await rows.boot('vm', { ...READY, failures: [{ what: 'modules-final/x', description: '' }] });
+  await rows.boot('vm', { ...READY, failures: [{ what: 'modules-final/x', description: '', clock: 0 }] });
   assert.deepEqual(await events(), ['1 registered', '30 ready', '40 stage', '40 stage', '40 failed'], 'it had been ready once');
 });
 

@@ -10,7 +10,7 @@ const DEADLINES = { fetch: 100_000, boot: 10_000 };
 const EXPECTS = { events: true, phoneHome: false, manifests: [] };
 const BOOTING: Partial<BootFacts> = { deliveredAt: 10, expects: EXPECTS, lastWordAt: 20 };
 const READY: Partial<BootFacts> = { ...BOOTING, finalAt: 30, finalClock: 30, readyAt: 30 };
-const FAILED: Partial<BootFacts> = { ...BOOTING, failures: [{ what: 'modules-final', description: '' }] };
+const FAILED: Partial<BootFacts> = { ...BOOTING, failures: [{ what: 'modules-final', description: '', clock: 0 }] };
 
 async function bench(t: TestContext) {
   const { store, rows } = await storeWithRows(t);

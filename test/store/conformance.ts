@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, type TestContext, test } from 'node:test';
 import { sql } from 'kysely';
 import { type Migration, migrations } from '../../migrations/index.ts';
+import type { BootEvent } from '../../src/domain/boot.ts';
 import { NO_BOOT } from '../../src/domain/boot.ts';
 import { type Part, type RevisionContent, revisionDigest, sha256 } from '../../src/domain/bundle.ts';
 import { type NewDelivery, REPEAT_WINDOW_MS } from '../../src/domain/delivery.ts';
@@ -9,7 +10,8 @@ import { BootbundleError, type ErrorKind } from '../../src/domain/errors.ts';
 import { cloudInitInstanceId, type Instance, type InstanceSpec } from '../../src/domain/instance.ts';
 import { LIMITS } from '../../src/domain/limits.ts';
 import { parseReference } from '../../src/domain/names.ts';
-import type { ManifestResult } from '../../src/domain/report.ts';
+import { DEFAULT_POLICY } from '../../src/domain/policy.ts';
+import type { LogName, ManifestResult, NewReport, ReportBody } from '../../src/domain/report.ts';
 import type { NewSecret, SealedSecret, SecretOwner } from '../../src/domain/secret.ts';
 import {
   type InstanceWrite,
@@ -471,6 +473,7 @@ export function conformance(name: string, makeStore: MakeStore) {
         firstDeliveryAt: null,
         lastDeliveryAt: null,
         deliveryCount: 0,
+        fetchedAt: { include: null, seed: null },
         reportsDropped: 0,
         closedAt: null,
         reopenedAt: null,
@@ -676,7 +679,7 @@ export function conformance(name: string, makeStore: MakeStore) {
         { at: START },
       );
       const [a, b, d] = [await found(store, 'a'), await found(store, 'b'), await found(store, 'd')];
-      await store.recordDeliveries([
+      await record(store, [
         delivery(a, { address: '10.0.0.1' }),
         delivery(b, { address: '10.0.0.1' }),
         delivery(b, { address: '10.0.0.1', at: START + 1 }),
@@ -717,7 +720,7 @@ export function conformance(name: string, makeStore: MakeStore) {
     contract('take NUL and half a character in every filter, and find nothing by it', async (store) => {
       await put(store, 'web');
       await store.putInstances([write('vm', { bundles: ['web'], labels: { rack: '1' } })], { at: START });
-      await store.recordDeliveries([delivery(await found(store, 'vm'), { address: '10.0.0.1' })]);
+      await record(store, [delivery(await found(store, 'vm'), { address: '10.0.0.1' })]);
       for (const odd of ['\0', 'web\0', '\ud800'])
         for (const filter of [
           { bundle: odd },
@@ -796,7 +799,7 @@ export function conformance(name: string, makeStore: MakeStore) {
     contract('a revived instance has its id, every generation one higher, and its counts begun anew', async (store) => {
       const [first] = await store.putInstances([write('vm', { vars: { a: 1 } })], { at: START });
       assert.ok(first);
-      await store.recordDeliveries([delivery(first.instance), delivery(first.instance, { address: '10.0.0.6' })]);
+      await record(store, [delivery(first.instance), delivery(first.instance, { address: '10.0.0.6' })]);
       await store.retireInstance('vm', { expect: 1, at: START + 1 });
       const [revived] = await store.putInstances([{ ...write('vm', { vars: { a: 1 } }), freshId: 'ffffffffffffffff' }], {
         at: START + 2,
@@ -815,8 +818,8 @@ export function conformance(name: string, makeStore: MakeStore) {
       assert.deepEqual(await store.findInstanceById(first.instance.id), revived.instance);
       assert.equal((await store.listDeliveries('vm', ALL)).length, 2, 'the ledger stays');
       // Right after the old machine's, from the same addresses: deliveries of their own all the same.
-      await store.recordDeliveries([delivery(first.instance, { at: START + 3 })]);
-      await store.recordDeliveries([delivery(first.instance, { at: START + 4, address: '10.0.0.6' })]);
+      await record(store, [delivery(revived.instance, { at: START + 3 })]);
+      await record(store, [delivery(revived.instance, { at: START + 4, address: '10.0.0.6' })]);
       const instance = await store.findInstance('vm');
       assert.deepEqual(
         [instance?.firstDeliveryAt, instance?.lastDeliveryAt, instance?.deliveryCount],
@@ -1078,7 +1081,7 @@ export function conformance(name: string, makeStore: MakeStore) {
       const owner = { kind: 'bundle', name: 'web' } as const;
       const [before = []] = await store.findSecrets([owner]);
       const reseal = (name: string, from: string, to: string) =>
-        store.resealSecret({ owner, name }, Buffer.from(from), Buffer.from(to));
+        store.resealSecret({ owner, name, old: null }, Buffer.from(from), Buffer.from(to));
       assert.equal(await reseal('one', 'old', 'new'), true);
       assert.equal(await reseal('one', 'old', 'newer'), false, 'it was changed meanwhile');
       assert.equal(await reseal('none', 'old', 'newer'), false);
@@ -1222,7 +1225,7 @@ export function conformance(name: string, makeStore: MakeStore) {
     contract('what is no follower may change', async (store) => {
       await scene(store);
       await store.putInstances([write('d', { bundles: ['db'], vars: { x: 1 } }), write('e')], { at: START });
-      await store.recordDeliveries([delivery(await found(store, 'a'))]);
+      await record(store, [delivery(await found(store, 'a'))]);
       await put(store, 'new', {}, { sight: seen });
     });
 
@@ -1278,21 +1281,16 @@ export function conformance(name: string, makeStore: MakeStore) {
   describe(`${name}: ledger`, () => {
     contract('a delivery comes back as it was recorded', async (store) => {
       const vm = await registered(store, 'vm');
-      const { instanceId, ...given } = delivery(vm, {
-        digest: null,
-        purpose: 'seed',
-        userAgent: 'Cloud-Init/25.1',
-        bytes: 12,
-        instanceVersion: 7,
-      });
-      const [id] = await store.recordDeliveries([{ instanceId, ...given }]);
+      const made = delivery(vm, { digest: null, purpose: 'seed', userAgent: 'Cloud-Init/25.1', bytes: 12, holdsSecrets: true });
+      const [id] = await record(store, [made]);
+      const { instanceId: _, generation: _generation, guarded: _guarded, expects: _expects, ...given } = made;
       assert.deepEqual(await store.listDeliveries('vm', ALL), [{ ...given, id, instance: 'vm', counted: true }]);
       assert.deepEqual(await store.listDeliveries('other', ALL), []);
     });
 
     contract('hostile addresses and user agents are stored without NUL', async (store) => {
       const vm = await registered(store, 'vm');
-      await store.recordDeliveries([delivery(vm, { address: `1\0${'x'.repeat(9000)}`, userAgent: 'a\0\ud800b' })]);
+      await record(store, [delivery(vm, { address: `1\0${'x'.repeat(9000)}`, userAgent: 'a\0\ud800b' })]);
       const [row] = await store.listDeliveries('vm', ALL);
       assert.equal(row?.userAgent, 'a\uFFFD\uFFFDb');
       assert.ok(row.address.startsWith('1\uFFFDx') && row.address.length <= 255);
@@ -1301,7 +1299,7 @@ export function conformance(name: string, makeStore: MakeStore) {
     contract('a repeat from the same address within the window is not counted', async (store) => {
       const vm = await registered(store, 'vm');
       const counted = async (change: Partial<NewDelivery>) => {
-        await store.recordDeliveries([delivery(vm, change)]);
+        await record(store, [delivery(vm, change)]);
         return (await store.listDeliveries('vm', { after: null, limit: 1 }))[0]?.counted;
       };
       assert.equal(await counted({ at: START }), true);
@@ -1321,7 +1319,7 @@ export function conformance(name: string, makeStore: MakeStore) {
 
     contract('the same rule holds inside one batch', async (store) => {
       const [a, b] = [await registered(store, 'a'), await registered(store, 'b')];
-      const ids = await store.recordDeliveries([
+      const ids = await record(store, [
         delivery(a),
         delivery(b),
         delivery(a, { at: START + 1 }),
@@ -1342,13 +1340,22 @@ export function conformance(name: string, makeStore: MakeStore) {
       assert.equal((await store.findInstance('b'))?.deliveryCount, 2);
     });
 
-    contract('a batch is all or nothing', async (store) => {
+    contract('an answer that was made for something else is not recorded; the rest of its batch is', async (store) => {
       const vm = await registered(store, 'vm');
-      const list = [delivery(vm), { ...delivery(vm), instanceId: 'eeeeeeeeeeeeeeee' }];
-      await refused(store.recordDeliveries(list), 'not_found', 'unknown_instance');
-      assert.deepEqual(await store.listDeliveries('vm', ALL), []);
-      assert.equal((await store.findInstance('vm'))?.deliveryCount, 0);
-      assert.deepEqual(await store.recordDeliveries([]), []);
+      await registered(store, 'gone');
+      const gone = await found(store, 'gone');
+      await store.retireInstance('gone', { expect: undefined, at: START });
+      const list = [
+        delivery(vm, { instanceVersion: 2 }),
+        delivery(vm, { generation: 1 }),
+        delivery(gone),
+        { ...delivery(vm), instanceId: 'eeeeeeeeeeeeeeee' },
+        delivery(vm),
+      ];
+      const kinds = (await store.recordDeliveries(list, DEFAULT_POLICY)).map(({ kind }) => kind);
+      assert.deepEqual(kinds, ['changed', 'changed', 'changed', 'changed', 'recorded']);
+      assert.equal((await store.listDeliveries('vm', ALL)).length, 1);
+      assert.deepEqual(await store.recordDeliveries([], DEFAULT_POLICY), []);
     });
 
     contract('a batch larger than a statement is one batch', async (store) => {
@@ -1356,7 +1363,10 @@ export function conformance(name: string, makeStore: MakeStore) {
         Array.from({ length: 1500 }, (_, index) => write(`vm-${index}`)),
         { at: START },
       );
-      const ids = await store.recordDeliveries(written.map(({ instance }) => delivery(instance)));
+      const ids = await record(
+        store,
+        written.map(({ instance }) => delivery(instance)),
+      );
       assert.equal(new Set(ids).size, 1500);
       const [row] = await store.listDeliveries('vm-1499', ALL);
       assert.equal(row?.id, ids[1499]);
@@ -1367,7 +1377,7 @@ export function conformance(name: string, makeStore: MakeStore) {
       const [vm, other] = [await registered(store, 'vm'), await registered(store, 'other')];
       const ids = await Promise.all(
         Array.from({ length: 50 }, (_, index) =>
-          store.recordDeliveries([delivery(vm), delivery(other, { address: `10.1.0.${index}` })]),
+          record(store, [delivery(vm), delivery(other, { address: `10.1.0.${index}` })]),
         ),
       );
       assert.equal(new Set(ids.flat()).size, 100);
@@ -1380,7 +1390,7 @@ export function conformance(name: string, makeStore: MakeStore) {
 
     contract('closeDelivery corrects the outcome and nothing else', async (store) => {
       const vm = await registered(store, 'vm');
-      const [id] = await store.recordDeliveries([delivery(vm)]);
+      const [id] = await record(store, [delivery(vm)]);
       const [before] = await store.listDeliveries('vm', ALL);
       await store.closeDelivery(id ?? 0, 'aborted');
       assert.deepEqual(await store.listDeliveries('vm', ALL), [{ ...before, outcome: 'aborted' }]);
@@ -1389,7 +1399,7 @@ export function conformance(name: string, makeStore: MakeStore) {
 
     contract('listDeliveries goes from the newest, page by page, of one instance', async (store) => {
       const [vm, other] = [await registered(store, 'vm'), await registered(store, 'other')];
-      const ids = await store.recordDeliveries([delivery(vm), delivery(other), delivery(vm), delivery(vm)]);
+      const ids = await record(store, [delivery(vm), delivery(other), delivery(vm), delivery(vm)]);
       const first = await store.listDeliveries('vm', { after: null, limit: 2 });
       const second = await store.listDeliveries('vm', { after: first.at(-1)?.id ?? null, limit: 2 });
       assert.deepEqual(
@@ -1412,12 +1422,23 @@ export function conformance(name: string, makeStore: MakeStore) {
       output: 'a\0ü✓\ud800\n',
       at: START + 5,
     });
-    const report = (instance: Instance, id: string, limit = 10) => ({
+    const report = (instance: Instance, id: string, limit = 10): NewReport => ({
       instanceId: instance.id,
+      generation: 0,
       at: START,
-      manifest: manifest(id),
+      body: { kind: 'manifest', manifest: manifest(id) },
+      key: id,
       limit,
     });
+    const event = (name: string, result: string | null = 'SUCCESS'): BootEvent => {
+      return { name, type: 'finish', description: '', result, at: START };
+    };
+    const said = (instance: Instance, body: ReportBody, key: string, change: Partial<NewReport> = {}): NewReport => {
+      return { ...report(instance, key), body, ...change };
+    };
+    const log = (text: string, name: LogName = 'cloud-init-output.log'): ReportBody => {
+      return { kind: 'log', log: { name, text, truncated: false } };
+    };
 
     contract('recordReport keeps a report whole, and one that is sent twice once', async (store) => {
       const [vm, other] = [await registered(store, 'vm'), await registered(store, 'other')];
@@ -1450,9 +1471,68 @@ export function conformance(name: string, makeStore: MakeStore) {
       assert.deepEqual([await dropped('vm'), await dropped('other')], [2, 0]);
     });
 
-    contract('recordReport refuses an id nobody has', async (store) => {
+    contract('recordReport refuses an id nobody has, a retired one, and a capability of another generation', async (store) => {
       const vm = await registered(store, 'vm');
       await refused(store.recordReport(report({ ...vm, id: 'f'.repeat(16) }, 'a')), 'not_found', 'unknown_instance');
+      await refused(store.recordReport({ ...report(vm, 'a'), generation: 1 }), 'not_found', 'unknown_capability');
+      await store.retireInstance('vm', { expect: undefined, at: START });
+      await refused(store.recordReport(report(vm, 'a')), 'not_found', 'unknown_instance');
+      assert.deepEqual(await store.listReports('vm', ALL), []);
+    });
+
+    contract('every kind comes back as it was kept', async (store) => {
+      const vm = await registered(store, 'vm');
+      const key = { kind: 'rsa', key: 'ssh-rsa AAAA\0\ud800', fingerprint: null };
+      const bodies: ReportBody[] = [
+        { kind: 'event', event: event('modules-final') },
+        { kind: 'phoneHome', phoneHome: { instanceId: 'i', hostname: 'h', fqdn: 'f', hostKeys: [key] } },
+        log('a\0ü✓\n'),
+        { kind: 'manifest', manifest: manifest('a') },
+      ];
+      for (const body of bodies) assert.equal(await store.recordReport(said(vm, body, 'key')), 'stored');
+      assert.deepEqual(
+        (await store.listReports('vm', ALL)).map(({ id: _, ...rest }) => rest).reverse(),
+        bodies.map((body) => ({ ...body, instance: 'vm', at: START })),
+      );
+    });
+
+    contract('each kind, and each log, has its own limit; events and manifests have one together', async (store) => {
+      const vm = await registered(store, 'vm');
+      const keep = (body: ReportBody, key: string) => store.recordReport(said(vm, body, key, { limit: 2 }));
+      const home = { instanceId: 'i', hostname: '', fqdn: '', hostKeys: [] };
+      for (const n of [1, 2, 3]) {
+        await keep({ kind: 'phoneHome', phoneHome: home }, `${n}`);
+        await keep({ kind: 'event', event: event(`${n}`) }, `${n}`);
+        await keep({ kind: 'manifest', manifest: manifest(`${n}`) }, `${n}`);
+        await keep(log(`output ${n}`), `${n}`);
+        await keep(log(`result ${n}`, 'result.json'), `${n}`);
+      }
+      const kinds = (await store.listReports('vm', ALL)).map(({ kind }) => kind);
+      assert.deepEqual(
+        ['event', 'manifest', 'phoneHome', 'log'].map((kind) => kinds.filter((each) => each === kind).length),
+        [1, 1, 2, 4],
+      );
+      const texts = async (name: LogName | null) => (await store.listLogs('vm', name)).map(({ log }) => log.text);
+      assert.deepEqual(await texts('result.json'), ['result 3', 'result 2']);
+      assert.deepEqual(await texts(null), ['result 3', 'output 3', 'result 2', 'output 2']);
+      assert.deepEqual(await texts('cloud-init.log'), []);
+      assert.equal((await store.findInstance('vm'))?.reportsDropped, 4 + 1 + 1 + 1);
+    });
+
+    contract('what is said is noted in what is known of the boot, once; the next boot may say the same', async (store) => {
+      const vm = await registered(store, 'vm');
+      const home: ReportBody = { kind: 'phoneHome', phoneHome: { instanceId: 'i', hostname: '', fqdn: '', hostKeys: [] } };
+      const boot = async () => (await found(store, 'vm')).boot;
+      assert.equal(await store.recordReport(said(vm, home, 'k', { at: START + 1 })), 'stored');
+      assert.equal(await store.recordReport(said(vm, home, 'k', { at: START + 2 })), 'repeated');
+      assert.deepEqual([(await boot()).phoneHomeAt, (await boot()).lastWordAt], [START + 1, START + 1]);
+      await store.recordReport(said(vm, { kind: 'event', event: event('modules-final', 'FAIL') }, 'e', { at: START + 3 }));
+      assert.deepEqual([(await boot()).finalAt, (await boot()).failures.length], [START + 3, 1]);
+      await store.recordReport(said(vm, { kind: 'manifest', manifest: manifest('a') }, 'm', { at: START + 4 }));
+      assert.deepEqual((await boot()).manifests, { '03-db.yaml': 'failed' });
+      const result = log('{"v1": {"errors": ["x"]}}', 'result.json');
+      await store.recordReport(said(vm, result, 'r', { at: START + 5 }));
+      assert.deepEqual([(await boot()).errors.length, (await boot()).lastWordAt], [1, START + 5]);
     });
 
     contract('listReports goes from the newest, page by page', async (store) => {
@@ -1464,6 +1544,292 @@ export function conformance(name: string, makeStore: MakeStore) {
         [...first, ...second].map(({ manifest }) => manifest.id),
         ['c', 'b', 'a'],
       );
+    });
+  });
+
+  describe(`${name}: old secrets`, () => {
+    const bundle = { kind: 'bundle', name: 'web' } as const;
+    const instance = { kind: 'instance', name: 'vm' } as const;
+    /** What an owner's secrets were at each of its versions, from 0. */
+    const history = async (store: Store, owner: SecretOwner, until: number) => {
+      const owners = Array.from({ length: until + 1 }, (_, version) => ({ ...owner, version }));
+      const told = await Promise.all(owners.map((each) => store.findSecretsAt([each])));
+      return told.map(([secrets = []]) => secrets.map(({ name, sealed }) => `${name}=${Buffer.from(sealed)}`).join(' '));
+    };
+
+    contract("a bundle's secrets are told as they were at each version, retired and revived, too", async (store) => {
+      await put(store, 'web');
+      const set = async (changes: Record<string, string | null>) =>
+        store.putBundleSecrets('web', sealed(changes), { base: await secretsVersion(store, 'web'), at: START });
+      await set({ one: 'a', two: 'x' });
+      await set({ one: 'b' });
+      await set({ two: null });
+      await store.retireBundle('web', { base: 1, at: START });
+      await put(store, 'web', {}, { base: null });
+      await set({ one: 'c' });
+      assert.deepEqual(await history(store, bundle, 6), ['', 'one=a two=x', 'one=b two=x', 'one=b', '', 'one=c', 'one=c']);
+    });
+
+    contract("an instance's secrets are told as they were at each version, retired and revived, too", async (store) => {
+      const set = (changes: Record<string, string | null>, vars = {}) =>
+        store.putInstances([{ ...write('vm', { vars }), secrets: sealed(changes) }], { at: START });
+      await set({ one: 'a', two: 'x' });
+      await store.putInstances([write('vm', { vars: { x: 1 } })], { at: START });
+      await set({ one: 'b', two: null });
+      await store.retireInstance('vm', { expect: undefined, at: START });
+      await set({ two: 'y' });
+      assert.deepEqual(await history(store, instance, 5), ['', 'one=a two=x', 'one=a two=x', 'one=b', 'two=y', 'two=y']);
+    });
+
+    contract('findSecretsAt answers in the order of the owners, each for itself; null is now', async (store) => {
+      await put(store, 'web');
+      await store.putBundleSecrets('web', sealed({ one: 'a' }), { base: 0, at: START });
+      await store.putBundleSecrets('web', sealed({ one: 'b' }), { base: 1, at: START });
+      await store.putInstances([{ ...write('web'), secrets: sealed({ one: 'own' }) }], { at: START });
+      const told = await store.findSecretsAt([
+        { kind: 'instance', name: 'web', version: null },
+        { kind: 'instance', name: 'none', version: null },
+        { ...bundle, version: 1 },
+        { kind: 'bundle', name: 'none', version: 9 },
+      ]);
+      assert.deepEqual(
+        told.map((secrets) => secrets.map(({ sealed }) => `${Buffer.from(sealed)}`)),
+        [['own'], [], ['a'], []],
+      );
+      assert.equal(`${(await store.findSecretsAt([{ ...bundle, version: null }]))[0]?.[0]?.sealed}`, 'b');
+      assert.deepEqual(await store.findSecretsAt([]), []);
+      const many = Array.from({ length: 20_000 }, (_, index) => ({ ...instance, name: `vm-${index}`, version: 1 }));
+      assert.equal((await store.findSecretsAt([...many, { ...bundle, version: 2 }])).at(-1)?.length, 1);
+    });
+
+    contract('a write that is refused keeps no old value', async (store) => {
+      await store.putInstances([{ ...write('vm'), secrets: sealed({ one: 'a' }) }], { at: START });
+      const wrong = [
+        { ...write('vm'), secrets: sealed({ one: 'b' }) },
+        { ...write('other'), expect: 7 },
+      ];
+      await refused(store.putInstances(wrong, { at: START }), 'precondition_failed', 'etag_mismatch');
+      assert.equal((await store.listSecrets({ after: null, limit: 9 })).length, 1);
+    });
+
+    contract('listSecrets goes on with the old values; each is sealed anew by itself', async (store) => {
+      await put(store, 'web');
+      for (const [base, value] of ['a', 'b', 'c'].entries())
+        await store.putBundleSecrets('web', sealed({ one: value }), { base, at: START });
+      const walk = async () => {
+        const seen: StoredSecret[] = [];
+        for (let after: StoredSecret['key'] | null = null; ; after = seen.at(-1)?.key ?? null) {
+          const page: StoredSecret[] = await store.listSecrets({ after, limit: 1 });
+          seen.push(...page);
+          if (page.length === 0) return seen;
+        }
+      };
+      const seen = await walk();
+      assert.deepEqual(
+        seen.map(({ key, sealed }) => [key.owner, key.name, key.old === null, `${Buffer.from(sealed)}`]),
+        [
+          [bundle, 'one', true, 'c'],
+          [bundle, 'one', false, 'a'],
+          [bundle, 'one', false, 'b'],
+        ],
+      );
+      const [, oldest] = seen;
+      assert.ok(oldest);
+      assert.equal(await store.resealSecret(oldest.key, Buffer.from('b'), Buffer.from('lost')), false);
+      assert.equal(await store.resealSecret(oldest.key, oldest.sealed, Buffer.from('A')), true);
+      assert.deepEqual(await history(store, bundle, 3), ['', 'one=A', 'one=b', 'one=c']);
+    });
+
+    contract(
+      `of an owner ${LIMITS.oldSecretsPerOwner} old values are kept, the newest, and forgotSecrets tells`,
+      async (store) => {
+        const names = Array.from({ length: LIMITS.secretsPerOwner }, (_, index) => `s${index}`);
+        const set = (value: string) =>
+          store.putInstances([{ ...write('vm'), secrets: sealed(Object.fromEntries(names.map((name) => [name, value]))) }], {
+            at: START,
+          });
+        for (const value of ['a', 'b', 'c', 'd']) await set(value);
+        assert.equal(await store.forgotSecrets(instance, 1), false);
+        await set('e');
+        const counts = (await history(store, instance, 5)).map((told) => (told === '' ? 0 : told.split(' ').length));
+        assert.deepEqual(counts, [0, LIMITS.oldSecretsPerOwner - 3 * LIMITS.secretsPerOwner, 256, 256, 256, 256]);
+        assert.deepEqual([await store.forgotSecrets(instance, 1), await store.forgotSecrets(instance, 2)], [true, false]);
+        assert.equal(await store.forgotSecrets({ kind: 'bundle', name: 'vm' }, 1), false);
+      },
+    );
+  });
+
+  describe(`${name}: what the ledger keeps`, () => {
+    const MINUTE = 60_000;
+    const fetched = async (store: Store, vm: string, change: Partial<NewDelivery> = {}) => {
+      const machine = await found(store, vm);
+      await store.recordDeliveries([delivery(machine, { instanceVersion: machine.version, ...change })], DEFAULT_POLICY);
+      const [newest] = await store.listDeliveries(vm, { after: null, limit: 1 });
+      return newest?.id ?? 0;
+    };
+    const ids = async (store: Store, vm: string) => (await store.listDeliveries(vm, ALL)).map(({ id }) => id).reverse();
+
+    contract('findDelivery finds one of that instance, and nothing else', async (store) => {
+      await Promise.all([registered(store, 'vm'), registered(store, 'other')]);
+      const id = await fetched(store, 'vm');
+      assert.deepEqual(await store.findDelivery('vm', id), (await store.listDeliveries('vm', ALL))[0]);
+      assert.equal(await store.findDelivery('other', id), null);
+      assert.equal(await store.findDelivery('vm', id + 1), null);
+      await store.retireInstance('vm', { expect: undefined, at: START });
+      assert.equal((await store.findDelivery('vm', id))?.id, id);
+    });
+
+    contract('pruneByAge drops the oldest first, a batch at a time, and changes nothing of the instance', async (store) => {
+      await registered(store, 'vm');
+      const made: number[] = [];
+      for (const at of [3, 1, 2, 4, 5])
+        made.push(await fetched(store, 'vm', { at: START + at * 10 * MINUTE, address: `10.0.0.${at}` }));
+      const before = await store.findInstance('vm');
+      const limit = { before: START + 40 * MINUTE, limit: 2 };
+      assert.equal(await store.pruneByAge('delivery', limit), 2);
+      assert.deepEqual(await ids(store, 'vm'), [made[0], made[3], made[4]]);
+      assert.equal(await store.pruneByAge('delivery', limit), 1);
+      assert.equal(await store.pruneByAge('delivery', limit), 0);
+      assert.deepEqual(await ids(store, 'vm'), [made[3], made[4]]);
+      assert.deepEqual(await store.findInstance('vm'), before);
+    });
+
+    contract('pruneByAge drops old reports, and counts them as no drops', async (store) => {
+      const vm = await registered(store, 'vm');
+      const manifest = (id: string): ManifestResult => ({
+        ...{ id, file: 'f', part: 'f', sha256: 'a'.repeat(64), status: 'applied', attempts: 1 },
+        ...{ client: 'kubectl', clientVersion: 'v1', output: '', at: START },
+      });
+      for (const [id, at] of [
+        ['a', 1],
+        ['b', 2],
+        ['c', 3],
+      ] as const)
+        await store.recordReport({
+          instanceId: vm.id,
+          generation: 0,
+          at: START + at,
+          body: { kind: 'manifest', manifest: manifest(id) },
+          key: id,
+          limit: 9,
+        });
+      assert.equal(await store.pruneByAge('report', { before: START + 3, limit: 9 }), 2);
+      assert.deepEqual(
+        (await manifests(store, 'vm')).map(({ manifest }) => manifest.id),
+        ['c'],
+      );
+      assert.equal((await found(store, 'vm')).reportsDropped, 0);
+      assert.equal(await store.pruneByAge('alarm', { before: START, limit: 9 }), 0);
+    });
+
+    contract(
+      'pruneByCount leaves each instance its newest, all that are young, and goes through all instances',
+      async (store) => {
+        const names = Array.from({ length: 25 }, (_, index) => `vm-${String(index).padStart(2, '0')}`);
+        await store.putInstances(
+          names.map((vm) => write(vm)),
+          { at: START },
+        );
+        const made = new Map<string, number[]>();
+        const crowded = ['vm-00', 'vm-07', 'vm-10', 'vm-24'];
+        for (const vm of crowded) {
+          const own: number[] = [];
+          for (let count = 0; count < 5; count++)
+            own.push(await fetched(store, vm, { at: START + count * 10 * MINUTE, address: `10.0.0.${count}` }));
+          made.set(vm, own);
+        }
+        await store.retireInstance('vm-07', { expect: undefined, at: START });
+        let [rounds, total] = [0, 0];
+        // Of the three that are too many, one is young.
+        for (let after = ''; ; ) {
+          const batch = { after, keep: 2, before: START + 20 * MINUTE, limit: 1 };
+          const { dropped, next }: { dropped: number; next: string | null } = await store.pruneByCount(batch);
+          assert.ok(dropped <= 1);
+          total += dropped;
+          rounds += 1;
+          if (next === null) break;
+          after = next;
+        }
+        assert.equal(total, 8);
+        assert.ok(rounds < 20, `${rounds} rounds`);
+        for (const vm of crowded) assert.deepEqual(await ids(store, vm), made.get(vm)?.slice(2), vm);
+        assert.equal((await found(store, 'vm-00')).deliveryCount, 5);
+        const once = { after: '', keep: 2, before: START + 60 * MINUTE, limit: 100 };
+        assert.deepEqual(await store.pruneByCount(once), { dropped: 2, next: 'vm-09' });
+      },
+    );
+
+    const old = { after: 0, now: START + 1000 * MINUTE, slack: MINUTE, limit: 100 };
+    /** Sets, replaces; `fetch` comes in between or at whatever other time. */
+    const replace = async (store: Store, owner: SecretOwner, value: string, at: number) => {
+      if (owner.kind === 'instance')
+        return store.putInstances([{ ...write(owner.name), secrets: sealed({ one: value }) }], { at });
+      return store.putBundleSecrets(owner.name, sealed({ one: value }), { base: await secretsVersion(store, owner.name), at });
+    };
+    const kept = async (store: Store) =>
+      (await store.listSecrets({ after: null, limit: 99 })).filter(({ key }) => key.old !== null).length;
+
+    for (const [what, fetchAt, holdsSecrets, needed] of [
+      ['was rendered while it was in force', 20, true, true],
+      ['was rendered a moment before it was set, by another clock', 9.5, true, true],
+      ['was rendered long before', 5, true, false],
+      ['was rendered after it was replaced', 40, true, false],
+      ['holds no secrets', 20, false, false],
+    ] as const)
+      contract(`a bundle's old value ${needed ? 'stays' : 'goes'} when the delivery there is ${what}`, async (store) => {
+        await put(store, 'web');
+        await registered(store, 'vm');
+        const owner = { kind: 'bundle', name: 'web' } as const;
+        await replace(store, owner, 'a', START + 10 * MINUTE);
+        await replace(store, owner, 'b', START + 30 * MINUTE);
+        const id = await fetched(store, 'vm', { at: START + fetchAt * MINUTE, holdsSecrets });
+        assert.deepEqual(await store.pruneOldSecrets(old), { dropped: needed ? 0 : 1, next: null });
+        assert.equal(await kept(store), needed ? 1 : 0);
+        await store.pruneByAge('delivery', { before: START + 1000 * MINUTE, limit: 9 });
+        assert.equal(await store.findDelivery('vm', id), null);
+        await store.pruneOldSecrets(old);
+        assert.equal(await kept(store), 0);
+      });
+
+    contract("an instance's old value stays for as long as a delivery of its versions is there", async (store) => {
+      const owner = { kind: 'instance', name: 'vm' } as const;
+      await registered(store, 'other');
+      for (const value of ['a', 'b', 'c']) {
+        await replace(store, owner, value, START);
+        // The second one is delivered, and the other machine's deliveries need none of them.
+        if (value === 'b') await fetched(store, 'vm', { holdsSecrets: true, at: START + MINUTE });
+        await fetched(store, 'other', { holdsSecrets: true });
+      }
+      await replace(store, owner, 'd', START);
+      assert.deepEqual(await store.pruneOldSecrets(old), { dropped: 2, next: null });
+      const [secrets = []] = await store.findSecretsAt([{ ...owner, version: 2 }]);
+      assert.deepEqual(
+        secrets.map(({ sealed }) => `${Buffer.from(sealed)}`),
+        ['b'],
+      );
+    });
+
+    contract('what was replaced a moment ago stays, since a fetch may be under way; batches go through all', async (store) => {
+      const owner = { kind: 'instance', name: 'vm' } as const;
+      for (const value of ['a', 'b', 'c', 'd']) await replace(store, owner, value, START);
+      assert.equal((await store.pruneOldSecrets({ ...old, now: START + MINUTE })).dropped, 0);
+      const first = await store.pruneOldSecrets({ ...old, limit: 2 });
+      assert.equal(first.dropped, 2);
+      const second = await store.pruneOldSecrets({ ...old, limit: 2, after: first.next ?? 0 });
+      assert.deepEqual([second.dropped, second.next, await kept(store)], [1, null, 0]);
+    });
+
+    contract('two that prune at once do no harm', async (store) => {
+      await registered(store, 'vm');
+      for (let count = 0; count < 40; count++) await fetched(store, 'vm', { at: START + count });
+      const all = await Promise.all(
+        Array.from({ length: 12 }, () => store.pruneByAge('delivery', { before: START + 30, limit: 5 })),
+      );
+      assert.equal(
+        all.reduce((sum, count) => sum + count, 0),
+        30,
+      );
+      assert.equal((await ids(store, 'vm')).length, 10);
     });
   });
 
@@ -1618,6 +1984,8 @@ export function migrationConformance(name: string, makeDatabase: (t: TestContext
         (await store.listDeliveries('vm', ALL)).map(({ instanceVersion }) => instanceVersion),
         [null],
       );
+      const vm = await store.findInstance('vm');
+      assert.deepEqual(vm?.fetchedAt, { include: START, seed: null });
       // What was delivered then carried no tracking.
       assert.deepEqual(await store.findSpec('vm', 3), { ...spec, track: false });
       const links = await database.read((db) =>
@@ -1747,20 +2115,33 @@ async function registered(store: Store, name: string): Promise<Instance> {
   return found(store, name);
 }
 
-function delivery(instance: Instance, change: Partial<NewDelivery> = {}): NewDelivery {
+/** Puts what must be recorded into the ledger. @returns the ids */
+export async function record(store: Store, deliveries: readonly NewDelivery[]): Promise<number[]> {
+  const recorded = await store.recordDeliveries(deliveries, DEFAULT_POLICY);
+  return recorded.map((one) => {
+    assert.equal(one.kind, 'recorded');
+    return one.kind === 'recorded' ? one.id : 0;
+  });
+}
+
+export function delivery(instance: Instance, change: Partial<NewDelivery> = {}): NewDelivery {
+  const { purpose = 'include' } = change;
   return {
     instanceId: instance.id,
     at: START,
-    purpose: 'include',
+    purpose,
     digest: sha256('document'),
     bytes: 8,
     address: '10.0.0.5',
     userAgent: 'Cloud-Init/22.4.2',
     revisions: ['web@1', 'db@3'],
-    instanceVersion: 1,
+    instanceVersion: instance.version,
+    generation: instance.generations[purpose],
     outcome: 'delivered',
     refusal: null,
     holdsSecrets: false,
+    guarded: false,
+    expects: NO_BOOT.expects,
     inputs: null,
     ...change,
   };

@@ -3,14 +3,18 @@ import { describe, type TestContext, test } from 'node:test';
 import { scheduler } from 'node:timers/promises';
 import { sql } from 'kysely';
 import pg from 'pg';
+import { DEFAULT_POLICY, type PolicySpec } from '../../src/domain/policy.ts';
 import type { InstanceWrite, Sight, Store } from '../../src/domain/store.ts';
 import type { Database } from '../../src/store/database.ts';
 import { migrate } from '../../src/store/migrate.ts';
 import { createStore, openStore } from '../../src/store/open.ts';
 import { openPostgres } from '../../src/store/postgres.ts';
 import { type PostgresServer, postgresServer } from '../postgres.ts';
-import { conformance, migrationConformance, refused, sealed, write } from './conformance.ts';
+import { conformance, delivery, migrationConformance, refused, sealed, write } from './conformance.ts';
 import { stateConformance } from './state-conformance.ts';
+import { BY, windowConformance } from './windows.ts';
+
+const START = Date.UTC(2026, 0, 1);
 
 const server = await postgresServer();
 if (typeof server === 'string') test('PostgreSQL', { skip: server }, () => {});
@@ -20,6 +24,88 @@ function suite(server: PostgresServer) {
   conformance('PostgreSQL', async (t) => opened(t, await server.freshDatabase()));
   stateConformance('PostgreSQL', async (t) => database(t, await server.freshDatabase()));
   migrationConformance('PostgreSQL', async (t) => database(t, await server.freshDatabase()));
+
+  windowConformance('PostgreSQL', async (t) => {
+    const own = await database(t, await server.freshDatabase());
+    await migrate(own);
+    return { database: own, store: createStore(own) };
+  });
+
+  describe('PostgreSQL: two replicas', () => {
+    /** Two stores on one database whose transactions overlap: each has done all its work before the other commits. */
+    async function replicas(t: TestContext, policy: PolicySpec = {}) {
+      const url = await server.freshDatabase();
+      const slow = (own: Database): Database => ({
+        ...own,
+        write: (work) =>
+          own.write(async (db) => {
+            const result = await work(db);
+            await scheduler.wait(50);
+            return result;
+          }),
+      });
+      const own = await database(t, url);
+      await migrate(own);
+      const [one, two] = [createStore(slow(own)), createStore(slow(await database(t, url)))];
+      await createStore(own).putInstances([write('vm', { policy })], { at: START });
+      const vm = (await one.findInstance('vm')) ?? assert.fail();
+      const look = async () => {
+        const rows = await one.listDeliveries('vm', { after: null, limit: 100 });
+        const alarms = await one.listAlarms('vm', { after: null, limit: 100 });
+        return { counted: rows.filter(({ counted }) => counted).length, rows: rows.length, alarms };
+      };
+      return { one, two, vm, look };
+    }
+
+    test('two fetches of one machine at once: both are served, exactly one is counted', async (t) => {
+      const { one, two, vm, look } = await replicas(t);
+      const recorded = await Promise.all([one, two].map((store) => store.recordDeliveries([delivery(vm)], DEFAULT_POLICY)));
+      assert.deepEqual(
+        recorded.flat().map(({ kind }) => kind),
+        ['recorded', 'recorded'],
+      );
+      const { counted, rows } = await look();
+      assert.deepEqual([counted, rows, (await one.findInstance('vm'))?.deliveryCount], [1, 2, 1]);
+    });
+
+    test('from two addresses at once: both are counted, and one of them is the second machine', async (t) => {
+      const { one, two, vm, look } = await replicas(t);
+      const from = (address: string) => [delivery(vm, { address })];
+      await Promise.all([
+        one.recordDeliveries(from('10.0.0.1'), DEFAULT_POLICY),
+        two.recordDeliveries(from('10.0.0.2'), DEFAULT_POLICY),
+      ]);
+      const { counted, alarms } = await look();
+      assert.deepEqual([counted, alarms.map(({ kind, count }) => [kind, count])], [2, [['second_machine', 1]]]);
+    });
+
+    test('refused twice at once: one alarm, begun once, of two', async (t) => {
+      const { one, two, vm, look } = await replicas(t, { allowFrom: ['192.0.2.0/24'] });
+      const late = delivery(vm, { outcome: 'refused', digest: null, refusal: 'address' });
+      const recorded = await Promise.all([one, two].map((store) => store.recordDeliveries([late], DEFAULT_POLICY)));
+      const begun = recorded.flat().filter((each) => each.kind === 'recorded' && each.alarm !== null);
+      const { alarms } = await look();
+      assert.deepEqual([begun.length, alarms.map(({ kind, count }) => [kind, count])], [1, [['foreign_address', 2]]]);
+    });
+
+    test('a fetch beside a close or a rotation comes before it, or is not recorded', async (t) => {
+      for (const verb of ['close', 'rotate'] as const) {
+        const { one, two, vm, look } = await replicas(t);
+        const change = { expect: undefined, at: START, by: BY };
+        const [[recorded]] = await Promise.all([
+          one.recordDeliveries([delivery(vm, { at: START + 1 })], DEFAULT_POLICY),
+          verb === 'close'
+            ? two.closeWindow('vm', change)
+            : two.rotateCapabilities('vm', { ...change, purposes: ['include'], force: false }),
+        ]);
+        const { rows } = await look();
+        assert.equal(rows, recorded?.kind === 'recorded' ? 1 : 0, verb);
+        const after = (await one.findInstance('vm')) ?? assert.fail();
+        assert.equal(verb === 'close' ? after.closedAt : after.generations.include, verb === 'close' ? START : 1);
+        assert.equal(after.deliveryCount, rows, 'neither undid what the other wrote');
+      }
+    });
+  });
 
   describe('PostgreSQL: the server', () => {
     test('two replicas work on one database, started at once', async (t) => {

@@ -20,7 +20,7 @@ const FACTS: Record<string, Partial<BootFacts>> = {
   untracked: { deliveredAt: 10 },
   booting: { deliveredAt: 10, expects: EXPECTS, lastWordAt: 50 },
   ready: { deliveredAt: 10, expects: EXPECTS, lastWordAt: 50, finalAt: 50, finalClock: 1, readyAt: 50 },
-  failed: { deliveredAt: 10, expects: EXPECTS, lastWordAt: 50, failures: [{ what: 'x', description: '' }] },
+  failed: { deliveredAt: 10, expects: EXPECTS, lastWordAt: 50, failures: [{ what: 'x', description: '', clock: 0 }] },
 };
 
 /** What every engine must do alike with states, the ledger across instances, alarms and the audit. */
@@ -164,7 +164,7 @@ export function stateConformance(name: string, makeDatabase: (t: TestContext) =>
         await rows.boot('reopened', { deliveredAt: 50 });
         await rows.delivery('follows', { at: 10, revisions: ['web@2'] });
         await rows.delivery('tagged', { at: 10, revisions: ['web@1'], inputs: inputs(0) });
-        await rows.delivery('pinned', { at: 10, revisions: ['web@1'], instanceVersion: null });
+        await rows.delivery('pinned', { at: 10, revisions: ['web@1'], instanceVersion: null as unknown as number });
         await rows.delivery('reopened', { at: 10, revisions: ['web@1'] });
         await rows.delivery('failing', { at: 10, revisions: ['web@2'] });
         await rows.delivery('failing', { at: 11, revisions: [], outcome: 'failed' });

@@ -6,9 +6,12 @@ import type { InstanceService } from '../../service/instances.ts';
 import type { Actor, Authenticate } from '../../service/keys.ts';
 import type { LedgerService } from '../../service/ledger.ts';
 import type { LookupService } from '../../service/lookup.ts';
+import type { ReplayService } from '../../service/replay.ts';
+import type { ReportService } from '../../service/reports.ts';
 import type { SecretService } from '../../service/secrets.ts';
 import type { TimelineService } from '../../service/timeline.ts';
 import type { WaitService } from '../../service/wait.ts';
+import type { WindowService } from '../../service/windows.ts';
 import { tokenOf } from '../auth.ts';
 import { sendProblem } from '../errors.ts';
 import { Finding, Problem } from '../schemas.ts';
@@ -19,13 +22,16 @@ import { instanceSchemas } from './instance-views.ts';
 import { instanceRoutes } from './instances.ts';
 import { ledgerRoutes } from './ledger.ts';
 import { type Lint, lintRoutes, lintSchemas } from './lint.ts';
+import { logRoutes, logSchemas } from './logs.ts';
 import { lookupRoutes } from './lookup.ts';
 import { partRoutes, partSchemas } from './parts.ts';
+import { replayRoutes, replaySchemas } from './replay.ts';
 import { revisionRoutes, revisionSchemas } from './revisions.ts';
 import { secretRoutes, secretSchemas } from './secrets.ts';
 import { timelineRoutes, timelineSchemas } from './timeline.ts';
 import { varRoutes } from './vars.ts';
 import { waitRoutes } from './wait.ts';
+import { windowRoutes, windowSchemas } from './windows.ts';
 
 declare module 'fastify' {
   interface FastifyRequest {
@@ -40,11 +46,14 @@ export interface ApiServices {
   instances: InstanceService;
   deliveries: DeliveryService;
   timeline: TimelineService;
+  reports: ReportService;
   waiting: WaitService;
   lookup: LookupService;
   ledger: LedgerService;
   secrets: SecretService;
+  windows: WindowService;
   lint: Lint;
+  replay: ReplayService;
 }
 
 /**
@@ -63,6 +72,9 @@ export const apiSchemas = [
   ...lintSchemas,
   ...deliverySchemas,
   ...timelineSchemas,
+  ...logSchemas,
+  ...windowSchemas,
+  ...replaySchemas,
 ];
 
 /** The operators' scope: every call needs a token, every body arrives as bytes, every error is problem+json. */
@@ -100,6 +112,9 @@ export const apiScope: FastifyPluginAsync<ApiServices> = async (app: FastifyInst
   await app.register(lintRoutes, { lint });
   await app.register(deliveryRoutes, { deliveries: services.deliveries });
   await app.register(timelineRoutes, { timeline: services.timeline });
+  await app.register(logRoutes, { reports: services.reports });
+  await app.register(windowRoutes, { windows: services.windows, instances });
+  await app.register(replayRoutes, { replay: services.replay, instances });
   await app.register(waitRoutes, { waiting: services.waiting, timeline: services.timeline });
   await app.register(ledgerRoutes, { ledger: services.ledger });
   await app.register(lookupRoutes, { lookup: services.lookup });

@@ -1,8 +1,10 @@
 import { Type } from '@fastify/type-provider-typebox';
 import type { FastifyReply } from 'fastify';
 import type { CurrentState } from '../../domain/boot.ts';
+import { formatDuration } from '../../domain/duration.ts';
 import { cloudInitInstanceId, type Instance } from '../../domain/instance.ts';
 import { LIMITS } from '../../domain/limits.ts';
+import type { DeliveryWindow, Policy } from '../../domain/policy.ts';
 import { type InstanceReport, type InstanceWriteReport, instanceEtag, specOf } from '../../service/instances.ts';
 import { Findings, FreeObject, Name, Nullable, Sha256, Time } from '../schemas.ts';
 import { sendEtag } from './conditions.ts';
@@ -10,6 +12,35 @@ import { viewSecret } from './secrets.ts';
 import { isoTime } from './text.ts';
 
 /** How instances are shown. */
+
+const PolicyView = Type.Object(
+  {
+    closeAfter: Type.String({ description: 'From the first delivery: `1h`, `success` or `never`' }),
+    expiresAt: Nullable(Time),
+    allowFrom: Type.Array(Type.String(), { description: 'Networks; none: from everywhere' }),
+    afterClose: Type.Union([Type.Literal('refuse'), Type.Array(Type.String())]),
+    why: Type.String({ description: 'Until when, and why: one sentence' }),
+  },
+  { $id: 'Policy', description: 'Who may fetch, and until when: what is stated, and the defaults' },
+);
+
+const WindowView = Type.Union(
+  [
+    Type.Object({ open: Type.Literal(true), closesAt: Nullable(Time) }),
+    Type.Object({
+      open: Type.Literal(false),
+      since: Time,
+      because: Type.Union(
+        (['closed', 'expired', 'delivered', 'succeeded'] as const).map((why) => Type.Literal(why)),
+        {
+          description:
+            'closed: by hand; expired; delivered: so long after the first delivery; succeeded: the machine reported success',
+        },
+      ),
+    }),
+  ],
+  { $id: 'Window', description: 'Whether the document is given out now; closesAt: as far as is known' },
+);
 
 export const StateView = Type.Object(
   {
@@ -67,6 +98,8 @@ const InstanceView = Type.Object(
           { description: 'What it would get now; null when that cannot be rendered: findings say why' },
         ),
       ),
+      policy: Type.Ref('Policy#'),
+      window: Type.Ref('Window#'),
       secrets: Type.Array(Type.Ref('Secret#'), { description: 'Its own, by name' }),
       deliveries: Type.Object({ count: Type.Integer(), firstAt: Nullable(Time), lastAt: Nullable(Time) }),
       schema: Nullable(Type.String({ description: 'The cloud-init schema that judged what its templates render to' })),
@@ -105,6 +138,14 @@ const InstanceView = Type.Object(
             revisions: ['atomic@1', 'db@3'],
             fitsNova: true,
           },
+          policy: {
+            closeAfter: 'never',
+            expiresAt: null,
+            allowFrom: [],
+            afterClose: 'refuse',
+            why: 'stays open, because no secrets are in the document and a refused fetch costs a rebuilt machine its users and keys',
+          },
+          window: { open: true, closesAt: null },
           secrets: [],
           deliveries: { count: 0, firstAt: null, lastAt: null },
           schema: null,
@@ -135,7 +176,7 @@ const InstanceItem = Type.Object(
 );
 
 /** What the routes' answers refer to by name. */
-export const instanceSchemas = [InstanceView, InstanceItem];
+export const instanceSchemas = [PolicyView, WindowView, InstanceView, InstanceItem];
 
 export function nullableTime(at: number | null): string | null {
   return at === null ? null : isoTime(at);
@@ -166,7 +207,18 @@ export function viewItem(instance: Instance, state: CurrentState) {
   return { name, bundles, labels, status };
 }
 
-export function viewReport({ instance, state, stub, document, secrets, schema, findings }: InstanceReport) {
+export function viewPolicy({ closeAfter, expiresAt, ...policy }: Policy) {
+  const closing = closeAfter === null ? 'never' : closeAfter === 'success' ? closeAfter : formatDuration(closeAfter);
+  return { closeAfter: closing, expiresAt: nullableTime(expiresAt), ...policy };
+}
+
+export function viewWindow(window: DeliveryWindow) {
+  return window.open
+    ? { open: true, closesAt: nullableTime(window.closesAt) }
+    : { open: false, since: isoTime(window.since), because: window.because };
+}
+
+export function viewReport({ instance, state, stub, document, policy, window, secrets, schema, findings }: InstanceReport) {
   return {
     name: instance.name,
     ...specOf(instance),
@@ -175,6 +227,8 @@ export function viewReport({ instance, state, stub, document, secrets, schema, f
       state: viewState(state),
       stub: stub && { ...stub, size: Buffer.byteLength(stub.text) },
       document: document && { ...document, fitsNova: document.size <= LIMITS.novaUserDataBytes },
+      policy: viewPolicy(policy),
+      window: viewWindow(window),
       secrets: secrets.map(viewSecret),
       schema,
       findings,

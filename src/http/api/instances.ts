@@ -7,6 +7,7 @@ import { type InstanceService, instanceEtag, mergePatch, type SecretChanges } fr
 import { DOCUMENT_TYPES, quoted, readDocument, readDocumentList, readInstance } from '../document.ts';
 import {
   ConditionHeaders,
+  DryRun,
   Format,
   FreeObject,
   file,
@@ -24,6 +25,7 @@ import { beforeBody, preconditionsOf, sendEtag } from './conditions.ts';
 import { nullableTime, StateView, sendWritten, viewItem, viewReport } from './instance-views.ts';
 import { LabelQuery, parseLabel } from './labels.ts';
 import { isoTime, sendColumns } from './text.ts';
+import { checkForce, ForceSeed } from './windows.ts';
 
 const PolicyBody = Type.Object(
   {
@@ -279,12 +281,13 @@ export const instanceRoutes: FastifyPluginAsyncTypebox<{ instances: InstanceServ
         summary: 'Retire an instance: its stubs stop working',
         tags,
         params: Params,
-        querystring: WriteQuery,
+        querystring: Type.Object({ dryRun: DryRun, force: ForceSeed }, { additionalProperties: false }),
         headers: ConditionHeaders,
-        response: { 204: Nothing('Gone'), ...problems(400, 404, 412) },
+        response: { 204: Nothing('Gone'), ...problems(400, 403, 404, 409, 412) },
       },
     },
     async (request, reply) => {
+      checkForce(request, request.query.force);
       await instances.delete(request.params.instance, { ...request.query, preconditions: preconditionsOf(request) });
       return reply.code(204).send(null);
     },

@@ -2,12 +2,11 @@ import { promisify } from 'node:util';
 import { constants, gzip } from 'node:zlib';
 import type { FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify';
 import { notFound } from '../../domain/errors.ts';
-import type { DeliveryService } from '../../service/deliveries.ts';
-import type { Document } from '../../service/documents.ts';
-import type { TimelineService } from '../../service/timeline.ts';
+import type { Answer, DeliveryService, Fetcher } from '../../service/deliveries.ts';
+import type { ReportService } from '../../service/reports.ts';
 import { sendBootLine } from '../errors.ts';
 import { machineSchema } from '../schemas.ts';
-import { reportRoutes } from './reports.ts';
+import { type OnReport, reportRoutes } from './reports.ts';
 
 declare module 'fastify' {
   interface FastifyRequest {
@@ -28,34 +27,42 @@ const SEED_DOCUMENTS = [
   ['network-config', 'fetchNetworkConfig'],
 ] as const;
 
+const REFUSALS = {
+  403: 'The policy does not allow this address: an alarm',
+  410: 'The window is shut: an alarm',
+};
+
 /** Any query: a machine may add what it likes to its URL. */
 const UNLISTED = { hide: true, querystring: { type: 'object' } };
 
 export interface BootServices {
   deliveries: DeliveryService;
-  timeline: TimelineService;
+  reports: ReportService;
+  onReport?: OnReport;
 }
 
 /** The machines' scope: no token, plain text, and statuses chosen by what cloud-init does with them (README.md). */
-export const bootScope: FastifyPluginAsync<BootServices> = async (app, { deliveries, timeline }) => {
+export const bootScope: FastifyPluginAsync<BootServices> = async (app, { deliveries, reports, onReport }) => {
   app.decorateRequest('instanceName', null);
   app.setErrorHandler(sendBootLine);
 
-  for (const [url, purpose, operationId, summary] of [
-    ['/i/:capability/user-data', 'include', 'fetchInclude', 'The document, for the #include-once stub'],
-    ['/s/:capability/user-data', 'seed', 'fetchSeedUserData', 'The document, for a NoCloud seed'],
+  for (const [url, purpose, operationId, summary, refusals] of [
+    ['/i/:capability/user-data', 'include', 'fetchInclude', 'The document, for the #include-once stub', REFUSALS],
+    ['/s/:capability/user-data', 'seed', 'fetchSeedUserData', 'The document, for a NoCloud seed; empty when it is refused', {}],
   ] as const) {
     app.get<{ Params: { capability: string } }>(
       url,
       {
         exposeHeadRoute: false,
-        schema: machineSchema(operationId, summary, { status: 200, description: 'MIME multipart; a row of the ledger' }),
+        schema: machineSchema(
+          operationId,
+          summary,
+          { status: 200, description: 'MIME multipart; a row of the ledger' },
+          refusals,
+        ),
       },
       async (request, reply) => {
-        const { capability } = request.params;
-        const userAgent = (request.headers['user-agent'] ?? '').slice(0, USER_AGENT_CHARACTERS);
-        const fetcher = { address: plainAddress(request.ip), userAgent };
-        const document = await deliveries.deliver(purpose, capability, fetcher);
+        const document = await deliveries.deliver(purpose, request.params.capability, fetcherOf(request));
         request.instanceName = document.instance;
         let finished = false;
         reply.raw.once('finish', () => {
@@ -69,7 +76,7 @@ export const bootScope: FastifyPluginAsync<BootServices> = async (app, { deliver
     );
 
     app.head<{ Params: { capability: string } }>(url, { schema: UNLISTED }, async (request, reply) => {
-      const document = await deliveries.peek(purpose, request.params.capability);
+      const document = await deliveries.peek(purpose, request.params.capability, fetcherOf(request));
       request.instanceName = document.instance;
       return plain(reply).header('content-length', document.bytes.length).send();
     });
@@ -84,10 +91,11 @@ export const bootScope: FastifyPluginAsync<BootServices> = async (app, { deliver
           description: 'Empty where nothing is set',
         }),
       },
-      async (request, reply) => plain(reply).send(await deliveries.seed(request.params.capability, document)),
+      async (request, reply) =>
+        plain(reply).send(await deliveries.seed(request.params.capability, document, fetcherOf(request))),
     );
 
-  await app.register(reportRoutes, { timeline });
+  await app.register(reportRoutes, { reports, ...(onReport && { onReport }) });
 
   // Whatever else begins like this is nobody's: the machines' answer, not the operators' page about it.
   for (const prefix of ['/i', '/s', '/r'])
@@ -96,7 +104,7 @@ export const bootScope: FastifyPluginAsync<BootServices> = async (app, { deliver
     });
 };
 
-async function sendDocument(request: FastifyRequest, reply: FastifyReply, { bytes }: Document): Promise<FastifyReply> {
+async function sendDocument(request: FastifyRequest, reply: FastifyReply, { bytes }: Answer): Promise<FastifyReply> {
   plain(reply);
   if (bytes.length < GZIP_FROM_BYTES || !takesGzip(String(request.headers['accept-encoding'] ?? ''))) return reply.send(bytes);
   const compressed = await gzipAsync(bytes, { level: constants.Z_BEST_SPEED });
@@ -115,7 +123,7 @@ function plain(reply: FastifyReply): FastifyReply {
     .header('x-content-type-options', 'nosniff');
 }
 
-/** An IPv4 client of an IPv6 listener by its own address. */
-function plainAddress(address: string): string {
-  return address.replace(/^::ffff:(?=\d+\.\d+\.\d+\.\d+$)/, '');
+function fetcherOf(request: FastifyRequest): Fetcher {
+  const userAgent = (request.headers['user-agent'] ?? '').slice(0, USER_AGENT_CHARACTERS);
+  return { address: request.ip, userAgent };
 }

@@ -83,13 +83,20 @@ test('an explanation says what cloud-init will make of it, to a program and to a
     [
       ['web@2/a.sh', 'text/x-shellscript'],
       ['web@2/c.cfg', 'text/cloud-config'],
+      ['bootbundle', 'text/cloud-config'],
+      ['bootbundle', 'text/x-shellscript'],
     ],
   );
   assert.deepEqual(
     scripts.map(({ origin }: { origin: string }) => origin),
-    ['web@2/a.sh'],
+    ['bootbundle', 'web@2/a.sh'],
   );
-  assert.deepEqual([config.keys, failure], [[{ key: 'packages', origins: ['web@2/c.cfg'] }], null]);
+  const keys = [
+    { key: 'packages', origins: ['web@2/c.cfg'] },
+    { key: 'reporting', origins: ['bootbundle'] },
+  ];
+  assert.deepEqual([config.keys, failure], [keys, null]);
+  assert.deepEqual(answer.json().warnings, []);
   const text = await api('GET', '/instances/vm/explain?format=text');
   assert.equal(text.headers['content-type'], 'text/plain; charset=utf-8');
   for (const word of ['web@2/a.sh', 'web@2/c.cfg', 'packages']) assert.ok(text.body.includes(word), word);

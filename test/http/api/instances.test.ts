@@ -84,8 +84,13 @@ test('a registration answers with the stub, the sizes and what there is to say',
     [
       ['01-a.sh', 'web@2/a.sh'],
       ['02-b.sh', 'db@1/b.sh'],
+      ['03-bootbundle-track.yaml', 'bootbundle'],
+      ['00-bootbundle-report.sh', 'bootbundle'],
     ],
   );
+  await api('PATCH', '/instances/vm-1', { track: false });
+  const untracked = (await api('GET', '/instances/vm-1/preview')).body;
+  assert.doesNotMatch(untracked, /bootbundle-track|bootbundle-report|\/r\//);
 });
 
 test('it says when the document would not have fitted into Nova', async (t) => {

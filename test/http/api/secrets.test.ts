@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { LIMITS } from '../../../src/domain/limits.ts';
-import { buildTestApp, refuses, snapshot, type TestApp } from '../../app.ts';
+import type { Store } from '../../../src/domain/store.ts';
+import { openStore } from '../../../src/store/open.ts';
+import { buildTestApp, refuses, START, snapshot, type TestApp } from '../../app.ts';
 
 const SH = '#!/bin/sh\n';
 const OWNERS = ['/bundles/web', '/instances/vm'] as const;
@@ -278,4 +280,53 @@ test('no value is in any answer, nor in the log, whatever is done with it', asyn
   const revealed = await test.api('GET', '/instances/vm/user-data?reveal=true');
   assert.ok(revealed.body.includes('S3CRET'), 'else this test looks for nothing');
   assert.ok(!test.log().includes('S3CRET'));
+});
+
+test('a secret that goes away while a registration is looked at is missed before anything is written', async (t) => {
+  const real = await openStore({ file: ':memory:' });
+  let between: (() => Promise<unknown>) | null = null;
+  const store: Store = {
+    ...real,
+    putInstances: async (writes, change) => {
+      const first = between;
+      between = null;
+      await first?.();
+      return real.putInstances(writes, change);
+    },
+  };
+  const test = await buildTestApp(t, { store });
+  await test.register('vm', { 'web/a.sh': SH });
+  await test.api('PUT', '/instances/vm/secrets/key', 'value');
+  await test.api('PUT', '/bundles/web/parts/t.sh?template=true', `${SH}{{ secrets.key }}\n`);
+  const spec = {
+    bundles: [],
+    vars: {},
+    labels: {},
+    metaData: {},
+    vendorData: null,
+    networkConfig: null,
+    policy: {},
+    track: true,
+  };
+  const without = { name: 'vm', spec, freshId: '', expect: undefined, secrets: new Map([['key', null]]) };
+  for (const secrets of [{ key: 'value' }, {}]) {
+    await test.api('PUT', '/instances/vm', { bundles: ['web'], secrets: { key: 'value' } });
+    between = () => real.putInstances([without], { at: START });
+    const answer = await test.api('PUT', '/instances/vm', { bundles: ['web'], secrets });
+    const { document } = (await test.api('GET', '/instances/vm')).json().status;
+    // Set anew where the caller stated it, else told to be missing: never a machine without its document.
+    assert.deepEqual([answer.statusCode, document === null], 'key' in secrets ? [200, false] : [422, false], answer.body);
+  }
+});
+
+test('a dry run of a new machine is judged with the secrets it brings', async (t) => {
+  const { api } = await build(t);
+  await api('PUT', '/instances/vm/secrets/key', 'value');
+  await api('PUT', '/bundles/web/parts/t.sh?template=true', `${SH}{{ secrets.key }}\n`);
+  const instance = { bundles: ['web'], secrets: { key: 'value' } };
+  const dry = await api('PUT', '/instances/new?dryRun=true', instance);
+  assert.equal(dry.statusCode, 200, dry.body);
+  const { findings, document } = (await api('PUT', '/instances/new', instance)).json().status;
+  assert.deepEqual(dry.json().status.findings, findings);
+  assert.equal(dry.json().status.document.parts.length, document.parts.length);
 });

@@ -4,6 +4,7 @@ import type { AddressInfo } from 'node:net';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { LIMITS } from '../../../src/domain/limits.ts';
+import type { LogName } from '../../../src/domain/report.ts';
 import { buildTestApp, refuses, START, TOKEN } from '../../app.ts';
 import { MANIFEST, storeWithRows } from '../../rows.ts';
 
@@ -75,7 +76,7 @@ test('every kind of event is what the OpenAPI document says, verbose or not', as
   await rows.event('vm', START + 3, { name: 'modules-final', type: 'start' });
   const phoneHome = { instanceId: '', hostname: '', fqdn: '', hostKeys: [{ kind: 'rsa', key: '', fingerprint: null }] };
   await rows.report('vm', START + 4, { kind: 'phoneHome', phoneHome });
-  await rows.report('vm', START + 5, { kind: 'log', log: { name: 'a/b', text: '', truncated: false } });
+  await rows.report('vm', START + 5, { kind: 'log', log: { name: 'a/b' as LogName, text: '', truncated: false } });
   await rows.report('vm', START + 6, { kind: 'manifest', manifest: { ...MANIFEST, status: 'failed', output: 'no\nway' } });
   await rows.alarm('vm', { at: START + 7, kind: 'second_machine' });
   for (const [action, before, after] of [
@@ -89,7 +90,7 @@ test('every kind of event is what the OpenAPI document says, verbose or not', as
   await rows.boot('vm', {
     deliveredAt: START,
     expects: EXPECTS,
-    failures: [{ what: 'x', description: '' }],
+    failures: [{ what: 'x', description: '', clock: 0 }],
     readyAt: START + 9,
   });
   const kinds = async (query: string) => {
@@ -126,11 +127,11 @@ test('whatever a machine says, a line stays a line and a terminal itself', async
   await rows.event('vm', START, { name: EVIL, result: 'FAIL', description: long });
   const hostKeys = [{ kind: EVIL, key: EVIL, fingerprint: EVIL }];
   await rows.report('vm', START, { kind: 'phoneHome', phoneHome: { instanceId: EVIL, hostname: EVIL, fqdn: long, hostKeys } });
-  await rows.report('vm', START, { kind: 'log', log: { name: EVIL, text: EVIL, truncated: false } });
+  await rows.report('vm', START, { kind: 'log', log: { name: EVIL as LogName, text: EVIL, truncated: false } });
   const manifest = { ...MANIFEST, file: EVIL, client: EVIL, status: 'failed' as const, output: EVIL };
   await rows.report('vm', START, { kind: 'manifest', manifest });
   await rows.delivery('vm', { at: START, address: EVIL, userAgent: EVIL, outcome: 'refused', refusal: 'closed' });
-  await rows.boot('vm', { deliveredAt: START, expects: EXPECTS, failures: [{ what: EVIL, description: EVIL }] });
+  await rows.boot('vm', { deliveredAt: START, expects: EXPECTS, failures: [{ what: EVIL, description: EVIL, clock: 0 }] });
   const { body } = await api('GET', '/instances/vm/timeline?format=text');
   assert.doesNotMatch(body.replaceAll('\n', ''), /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/u);
   const lines = body.trimEnd().split('\n');
@@ -198,7 +199,7 @@ test('followed, events come as they happen; a new connection goes on after the l
   const [, id = ''] =
     /^retry: 2000\n\nid: (\S+)\ndata: \{"at":"2026-01-01T00:00:00\.000Z","kind":"registered",[^\n]+\}\n\n$/.exec(text) ?? [];
   assert.match(id, /^\d+\.\d+\.\d+\.\d+\.registered$/);
-  await rows.report('vm', START + 5, { kind: 'log', log: { name: EVIL, text: '', truncated: false } });
+  await rows.report('vm', START + 5, { kind: 'log', log: { name: EVIL as LogName, text: '', truncated: false } });
   const line = (await first.until(/"log"/)).split('\n').find((each) => each.includes('"log"')) ?? '';
   assert.equal(JSON.parse(line.replace(/^data: /, '')).log.name, EVIL);
   first.answer.destroy();

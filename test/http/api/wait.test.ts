@@ -7,7 +7,10 @@ import { storeWithRows } from '../../rows.ts';
 const EXPECTS = { events: true, phoneHome: false, manifests: [] };
 const BOOTING = { deliveredAt: START, expects: EXPECTS, lastWordAt: START };
 const READY = { ...BOOTING, finalAt: START, finalClock: START, readyAt: START };
-const FAILED = { ...BOOTING, failures: [{ what: 'modules-final/config-scripts-user', description: 'exit\u001b code' }] };
+const FAILED = {
+  ...BOOTING,
+  failures: [{ what: 'modules-final/config-scripts-user', description: 'exit\u001b code', clock: 0 }],
+};
 
 async function bench(t: TestContext) {
   const { store, rows } = await storeWithRows(t);

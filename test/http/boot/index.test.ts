@@ -45,8 +45,9 @@ async function eventually(check: () => Promise<void>): Promise<void> {
 }
 
 test('the document, byte for byte', async (t) => {
-  const { boot, register } = await buildTestApp(t);
+  const { api, boot, register } = await buildTestApp(t);
   const path = await register('vm', { 'web/a.sh': SH, 'web/b.cfg': '#cloud-config\nhostname: ü\n' });
+  await api('PATCH', '/instances/vm', { track: false });
   const answer = await boot(path);
   assert.equal(answer.statusCode, 200);
   isPlain(answer, path);
@@ -156,7 +157,7 @@ test('an IPv4 machine that comes in by an IPv6 listener is in the ledger by its 
   assert.deepEqual(items.map(({ address, counted }: Record<string, unknown>) => [address, counted]).reverse(), [
     ['198.51.100.7', true],
     ['198.51.100.7', false],
-    ['::ffff:c633:6407', true],
+    ['198.51.100.7', false],
     ['2001:db8::ffff:1', true],
     ['::1', true],
   ]);

@@ -161,7 +161,9 @@ test('past the limit the oldest reports are dropped and counted', async (t) => {
     await store.recordReport({
       instanceId: instance?.id ?? '',
       at: 1,
-      manifest: { ...RESULT, id: `${n}`, status: 'applied' },
+      generation: 0,
+      body: { kind: 'manifest', manifest: { ...RESULT, id: `${n}`, status: 'applied' } },
+      key: `${n}`,
       limit: LIMITS.reportsPerInstance,
     });
   assert.equal((await post({ ...RESULT, id: 'one more' })).statusCode, 204);
