@@ -316,11 +316,6 @@ export interface Store {
     page: { after: LedgerCursor | null; limit: number },
   ): Promise<{ deliveries: Delivery[]; next: LedgerCursor | null }>;
 
-  // ---- alarms
-
-  /** Newest first: `after` is the id of the last one seen. `instance` is a name. */
-  listAlarms(instance: string, page: Page<number>): Promise<Alarm[]>;
-
   // ---- alarms and windows
 
   /**

@@ -16,7 +16,7 @@ export interface Stage {
   /** `SUCCESS`, `WARN`, `FAIL`, in the machine's words; null: it has not ended. */
   result: string | null;
   description: string;
-  /** By the machine's clock; null where its start is not known, or the clock was set meanwhile. */
+  /** From the first word of it to its end, by the machine's clock; null where there was none, or the clock was set meanwhile. */
   milliseconds: number | null;
 }
 
@@ -105,45 +105,59 @@ const LONGEST_STAGE_MS = 24 * 60 * 60 * 1000;
 export interface ReportReader {
   /** What the next report tells; of cloud-init's events only how each stage ended, and what failed. */
   read(report: Report): TimelineEvent[];
-  /** Stages that have begun and not ended. */
+  /** The stage that has begun and not ended, if there is one. */
   running(): TimelineEvent[];
 }
 
-/** @param verbose every event as it came, instead of the stages */
-export function createReportReader({ verbose }: { verbose: boolean }): ReportReader {
-  const begun = new Map<string, { event: BootEvent; at: number }>();
-  /** Ends that came before their beginnings. */
-  const ended = new Map<string, { event: BootEvent; stage: Stage }>();
+/** A stage that has begun, by the machine's clock and by ours. */
+interface Begun {
+  name: string;
+  clock: number;
+  at: number;
+}
 
-  function begin(event: BootEvent, at: number) {
-    const early = ended.get(event.name);
-    const milliseconds = early ? lasted(event, early.event) : null;
-    if (early && milliseconds !== null) {
-      early.stage.milliseconds = milliseconds;
-      ended.delete(event.name);
+/**
+ * That a stage begins is never told: cloud-init reads where to report to when it has begun. So one lasts from the first word of it, its own or
+ * of a part of it, to its end.
+ * @param verbose every event as it came, instead of the stages
+ */
+export function createReportReader({ verbose }: { verbose: boolean }): ReportReader {
+  /** The stage that runs: they run one after the other, and the end of one may never be told. */
+  let current: Begun | null = null;
+  const ended = new Map<string, { clock: number; stage: Stage }>();
+  /** The part that began last. */
+  let part: Begun | null = null;
+
+  function begin(name: string, clock: number, at: number) {
+    const end = ended.get(name);
+    const late = end && lasted(clock, end.clock);
+    // A word that came after the end.
+    if (end && late !== undefined && late !== null) {
+      end.stage.milliseconds = Math.max(end.stage.milliseconds ?? 0, late);
       return;
     }
-    // A stage that begins is the first of what is still to come: what was begun later belongs to an earlier boot.
-    for (const later of STAGES.slice(placeOf(event.name))) begun.delete(later);
-    begun.set(event.name, { event, at });
+    if (current?.name === name) current.clock = Math.min(current.clock, clock);
+    else if (current === null || clock >= current.clock) current = { name, clock, at };
   }
 
-  function end(event: BootEvent): Stage {
-    const { name, result, description } = event;
-    const start = begun.get(name);
-    const stage = { name, result, description, milliseconds: start ? lasted(start.event, event) : null };
-    begun.delete(name);
-    if (!start && isStage(name)) ended.set(name, { event, stage });
+  function end({ name, result, description, at: clock }: BootEvent): Stage {
+    const start = [current, part].find((begun) => begun?.name === name);
+    const stage = { name, result, description, milliseconds: start ? lasted(start.clock, clock) : null };
+    if (current?.name === name) current = null;
+    if (isStage(name)) ended.set(name, { clock, stage });
     return stage;
   }
 
   function readEvent(event: BootEvent, at: number): TimelineEvent[] {
     if (verbose) return [{ at, kind: 'event', event }];
-    if (event.type === 'start') {
-      if (isStage(event.name)) begin(event, at);
-      return [];
-    }
-    return isStage(event.name) || event.result === 'FAIL' ? [{ at, kind: 'stage', stage: end(event) }] : [];
+    const { name, type, result, at: clock } = event;
+    const [stage = ''] = name.split('/', 1);
+    const ends = type === 'finish' && name === stage;
+    if (isStage(stage) && !ends) begin(stage, clock, at);
+    const told = type === 'finish' && (isStage(name) || result === 'FAIL');
+    const lines: TimelineEvent[] = told ? [{ at, kind: 'stage', stage: end(event) }] : [];
+    if (type === 'start') part = { name, clock, at };
+    return lines;
   }
 
   return {
@@ -164,24 +178,24 @@ export function createReportReader({ verbose }: { verbose: boolean }): ReportRea
     },
 
     running: () =>
-      [...begun.values()].map(({ event: { name, description }, at }) => ({
-        at,
-        kind: 'stage',
-        stage: { name, result: null, description, milliseconds: null },
-      })),
+      current === null
+        ? []
+        : [
+            {
+              at: current.at,
+              kind: 'stage',
+              stage: { name: current.name, result: null, description: '', milliseconds: null },
+            },
+          ],
   };
 }
 
-/** By the machine's clock; null where that was set meanwhile. */
-function lasted(start: BootEvent, end: BootEvent): number | null {
-  const milliseconds = end.at - start.at;
+/** Null where the clock was set meanwhile. */
+function lasted(from: number, to: number): number | null {
+  const milliseconds = to - from;
   return milliseconds >= 0 && milliseconds <= LONGEST_STAGE_MS ? milliseconds : null;
 }
 
-function placeOf(name: string): number {
-  return (STAGES as readonly string[]).indexOf(name);
-}
-
 function isStage(name: string): boolean {
-  return placeOf(name) >= 0;
+  return (STAGES as readonly string[]).includes(name);
 }

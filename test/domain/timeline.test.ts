@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
+import { readdirSync, readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import type { AuditEntry } from '../../src/domain/audit.ts';
-import type { BootEvent } from '../../src/domain/boot.ts';
+import { type BootEvent, STAGES } from '../../src/domain/boot.ts';
 import type { Report } from '../../src/domain/report.ts';
 import { createReportReader, inOrder, ofAudit, type TimelineEvent } from '../../src/domain/timeline.ts';
 
@@ -26,52 +27,81 @@ function read(texts: readonly string[], verbose = false) {
   return { lines: lines(events), running: lines(reader.running()) };
 }
 
-test('a stage is one line, when it ends, with its time; what is in it is none unless it failed', () => {
+test('a stage is one line, when it ends, with the time since its first word; what is in it is none unless it failed', () => {
   assert.deepEqual(
     read([
-      'start init-local 1',
       'start init-local/check-cache 1',
       'finish init-local/check-cache 2',
       'finish init-local 3',
-      'start modules-final 5',
-      'start modules-final/config-scripts-user 5',
-      'finish modules-final/config-scripts-user 6 FAIL',
+      'start modules-final/config-x 5',
+      'finish modules-final/config-x 5',
+      'start modules-final/config-scripts-user 6',
+      'finish modules-final/config-scripts-user 8 FAIL',
       'finish modules-final 9 FAIL',
     ]),
-    { lines: ['init-local SUCCESS 2', 'modules-final/config-scripts-user FAIL ?', 'modules-final FAIL 4'], running: [] },
+    { lines: ['init-local SUCCESS 2', 'modules-final/config-scripts-user FAIL 2', 'modules-final FAIL 4'], running: [] },
   );
 });
 
+test('its own beginning is a first word, too; without any there is no time', () => {
+  assert.deepEqual(read(['start init-local 1', 'start init-local/x 2', 'finish init-local 3']).lines, ['init-local SUCCESS 2']);
+  assert.deepEqual(read(['finish init-local 3']).lines, ['init-local SUCCESS ?']);
+});
+
 test('a stage that has not ended is running', () => {
-  const { lines, running } = read([
-    'start init-local 1',
-    'finish init-local 2',
-    'start init-network 3',
-    'start init-network/x 3',
-  ]);
+  const { lines, running } = read(['start init-local/x 1', 'finish init-local 2', 'start init-network/x 3']);
   assert.deepEqual([lines, running], [['init-local SUCCESS 1'], ['init-network null ?']]);
 });
 
 test('a stage of an earlier boot that never ended is not running in a later one', () => {
-  const { running } = read(['start modules-final 5', 'start init-local 100']);
+  const { running } = read(['start modules-final/x 5', 'finish init-local/check-cache 100']);
   assert.deepEqual(running, ['init-local null ?']);
 });
 
-test('an end that comes before its beginning has its time all the same', () => {
-  assert.deepEqual(read(['finish init-network 9', 'start init-network 5']), {
-    lines: ['init-network SUCCESS 4'],
-    running: [],
-  });
+test('a stage whose end was lost is over when the next begins', () => {
+  const { lines, running } = read(['start init-network/x 3', 'start modules-config/x 9', 'finish init-network/x 4']);
+  assert.deepEqual([lines, running], [[], ['modules-config null ?']]);
+});
+
+test('words that come after the end of their stage add to its time, and begin none', () => {
+  const late = ['start init-network/b 7', 'finish init-network 9', 'start init-network/a 5', 'finish init-network/a 6'];
+  assert.deepEqual(read(late), { lines: ['init-network SUCCESS 4'], running: [] });
 });
 
 test('a clock that was set in the middle of a stage gives no time', () => {
   for (const end of [0, 86_401 + 5])
-    assert.deepEqual(read(['start init-network 5', `finish init-network ${end}`]).lines, ['init-network SUCCESS ?']);
+    assert.deepEqual(read(['start init-network/x 5', `finish init-network ${end}`]).lines, ['init-network SUCCESS ?']);
 });
 
 test('two boots one after the other are told apart', () => {
-  const boot = (from: number) => [`start modules-final ${from}`, `finish modules-final ${from + 2}`];
+  const boot = (from: number) => [`start modules-final/x ${from}`, `finish modules-final ${from + 2}`];
   assert.deepEqual(read([...boot(10), ...boot(50)]).lines, ['modules-final SUCCESS 2', 'modules-final SUCCESS 2']);
+});
+
+test('what real machines said in two boots makes few lines, each stage with its time, and nothing runs in the end', () => {
+  const folder = new URL('boots/', import.meta.url);
+  for (const file of readdirSync(folder)) {
+    const events = readFileSync(new URL(file, folder), 'utf8')
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line))
+      .filter(([type]) => type === 'start' || type === 'finish')
+      .map(
+        ([type, name, result, description, seconds]): BootEvent => ({ type, name, result, description, at: seconds * 1000 }),
+      );
+    const reader = createReportReader({ verbose: false });
+    const told = events.flatMap((event, id) => reader.read({ id, instance: 'vm', at: id, kind: 'event', event }));
+    const stages = told.flatMap((event) => (event.kind === 'stage' && !event.stage.name.includes('/') ? [event.stage] : []));
+    assert.ok(events.length > 60 && told.length <= 12, file);
+    const names = stages.map(({ name }) => name);
+    assert.deepEqual(names.slice(0, 4), [...STAGES.slice(1), 'init-local'], file);
+    assert.equal(names.at(-1), 'modules-final', file);
+    assert.ok(
+      stages.every(({ milliseconds }) => milliseconds !== null && milliseconds > 0 && milliseconds < 20_000),
+      file,
+    );
+    assert.deepEqual(reader.running(), [], file);
+  }
 });
 
 test('verbose, every event is a line', () => {

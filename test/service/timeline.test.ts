@@ -205,9 +205,9 @@ test('a boot that failed, and one that fell silent, are told when they did', asy
   assert.deepEqual(await events(), ['1 registered', '70 silent']);
   await rows.event('vm', 40, { name: 'modules-final/x', type: 'finish', result: 'FAIL' });
   await rows.boot('vm', { ...BOOTING, lastWordAt: 45, failures: [{ what: 'modules-final/x', description: '', clock: 0 }] });
-  assert.deepEqual(await events(), ['1 registered', '40 stage', '40 failed']);
+  assert.deepEqual(await events(), ['1 registered', '40 stage', '40 stage', '40 failed'], 'what failed, in what runs');
   await rows.boot('vm', { ...READY, failures: [{ what: 'modules-final/x', description: '', clock: 0 }] });
-  assert.deepEqual(await events(), ['1 registered', '30 ready', '40 stage', '40 failed'], 'it had been ready once');
+  assert.deepEqual(await events(), ['1 registered', '30 ready', '40 stage', '40 stage', '40 failed'], 'it had been ready once');
 });
 
 /** A follower: the next steps that tell something, or what the one step tells that comes next. */
@@ -261,10 +261,11 @@ test('followed again from where it was, nothing is lost and nothing comes twice'
   const service = await bench(t);
   const { rows, put } = service;
   await put(1);
-  await rows.event('vm', 12, { name: 'init-network', type: 'start', at: 1000 });
+  await rows.report('vm', 11, { kind: 'log', log: { name: 'result.json', text: '', truncated: false } });
+  await rows.event('vm', 12, { name: 'init-network/x', type: 'start', at: 1000 });
   await rows.boot('vm', BOOTING);
   const first = await follower(t, service);
-  assert.deepEqual(await first.next(), ['1 registered']);
+  assert.deepEqual(await first.next(), ['1 registered', '11 log']);
   first.stop();
   await rows.event('vm', 14, { name: 'init-network', type: 'finish', at: 3000 });
   await rows.boot('vm', READY);

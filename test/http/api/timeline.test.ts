@@ -98,7 +98,7 @@ test('every kind of event is what the OpenAPI document says, verbose or not', as
     return items.map(({ kind }: { kind: string }) => kind);
   };
   const after = ['phoneHome', 'log', 'manifest', 'alarm', 'changed', 'retired', 'closed', 'reopened', 'rotated', 'ready'];
-  assert.deepEqual(await kinds(''), ['registered', 'fetched', 'refused', 'stage', 'failed', 'stage', ...after]);
+  assert.deepEqual(await kinds(''), ['registered', 'fetched', 'refused', 'stage', 'stage', 'failed', ...after]);
   assert.deepEqual(await kinds('?verbose=true'), ['registered', 'fetched', 'refused', 'event', 'failed', 'event', ...after]);
   assert.deepEqual(await kinds('?limit=2'), ['rotated', 'ready']);
   const { body } = await api('GET', '/instances/vm/timeline?format=text');

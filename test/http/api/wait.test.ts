@@ -70,7 +70,12 @@ test('one that failed is 409 with the last that happened, as JSON and as text', 
   );
   assert.deepEqual(
     lines.map((line: string) => line.slice(26, 70)),
-    ['registered', 'modules-final/config-scripts-user: FAIL (exi', 'failed: cloud-init reported that modules-fin'],
+    [
+      'registered',
+      'modules-final/config-scripts-user: FAIL (exi',
+      'modules-final: running',
+      'failed: cloud-init reported that modules-fin',
+    ],
   );
   const text = await api('GET', '/instances/vm/wait?format=text');
   assert.deepEqual([text.statusCode, text.headers['content-type']], [409, 'text/plain; charset=utf-8']);
