@@ -5,7 +5,9 @@ import { join } from 'node:path';
 import type { FastifyInstance } from 'fastify';
 import { type Config, ConfigError } from './config.ts';
 import { type DataDir, openDataDir } from './data-dir.ts';
-import type { Store } from './domain/store.ts';
+import { HOST_ADMIN } from './domain/actor.ts';
+import type { AuditFilter } from './domain/audit.ts';
+import type { Page, Store } from './domain/store.ts';
 import type { PartUpload } from './domain/upload.ts';
 import { buildApp } from './http/app.ts';
 import type { SchemaSet } from './inspect/schema.ts';
@@ -16,11 +18,12 @@ import { createDeliveryService } from './service/deliveries.ts';
 import { createDocumentService } from './service/documents.ts';
 import { createGate } from './service/gate.ts';
 import { createInstanceService } from './service/instances.ts';
-import { type Authenticate, createAuthenticator, createKeyRing, type KeyRing } from './service/keys.ts';
+import { createKeyRing, type KeyRing } from './service/keys.ts';
 import { lint } from './service/lint.ts';
 import { createSecretService, resealSecrets } from './service/secrets.ts';
 import { createSlices } from './service/slices.ts';
 import { createTimelineService } from './service/timeline.ts';
+import { createAuthenticator, createTokenService, type TokenService } from './service/tokens.ts';
 import { openStore } from './store/open.ts';
 
 /** A running service. */
@@ -50,7 +53,7 @@ export async function start(config: Config): Promise<Running> {
   try {
     const admin = config.adminToken === null ? dataDir.adminToken() : { token: config.adminToken, made: false };
     await ensureBuiltIns(store, Date.now);
-    const urls = await listen(config, store, keys, createAuthenticator(admin.token), apps);
+    const urls = await listen(config, store, keys, admin.token, apps);
     return {
       ...urls,
       adminTokenFile: admin.made ? join(dataDir.path, 'admin-token') : null,
@@ -64,9 +67,18 @@ export async function start(config: Config): Promise<Running> {
 
 /** Seals every secret under the newest key. @throws as `start`, and unavailable when a secret opens with no key of the ring */
 export async function reseal(config: Config): Promise<{ resealed: number; already: number }> {
+  return withStore(config, (store, keys) => resealSecrets(store, keys, { at: Date.now(), by: HOST_ADMIN }));
+}
+
+/** Works with the tokens, as the admin of this host. @throws as `start`, and what `work` does */
+export async function withTokens<T>(config: Config, work: (tokens: TokenService) => Promise<T>): Promise<T> {
+  return withStore(config, (store) => work(createTokenService({ store, clock: Date.now })));
+}
+
+async function withStore<T>(config: Config, work: (store: Store, keys: KeyRing) => Promise<T>): Promise<T> {
   const { store, keys } = await open(config, openDataDir(config.dataDir));
   try {
-    return await resealSecrets(store, keys);
+    return await work(store, keys);
   } finally {
     await store.close();
   }
@@ -99,7 +111,8 @@ export async function describeApi(): Promise<object> {
   };
   const schemas = async () => null;
   const deps = buildServices({ store, keys, publicUrl: 'http://localhost:8080', schemas, clock: Date.now, freshId, onTrouble });
-  const app = await buildApp({ ...deps, authenticate: () => null, log: { level: 'silent' }, scopes: 'all' });
+  const authenticate = createAuthenticator({ adminToken: freshId(), store, clock: Date.now, onTrouble });
+  const app = await buildApp({ ...deps, authenticate, log: { level: 'silent' }, scopes: 'all' });
   try {
     await app.ready();
     return app.swagger();
@@ -139,6 +152,8 @@ export function buildServices(foundation: Foundation) {
     lint: async (uploads: readonly PartUpload[]) => lint(uploads, await foundation.schemas()),
     deliveries,
     timeline: createTimelineService(foundation),
+    tokens: createTokenService(foundation),
+    audit: (filter: AuditFilter, page: Page<number>) => foundation.store.listAudit(filter, page),
     ready: () => foundation.store.ping(),
   };
 }
@@ -148,7 +163,7 @@ async function listen(
   config: Config,
   store: Store,
   keys: KeyRing,
-  authenticate: Authenticate,
+  adminToken: string,
   apps: FastifyInstance[],
 ): Promise<{ url: string; publicUrl: string }> {
   const operators = { host: config.host, port: config.port || (await freePort(config.host)) };
@@ -159,7 +174,7 @@ async function listen(
   const schemas = createSchemaFinder({ dataDir: config.dataDir, file: config.cloudInitSchema, onTrouble });
   const deps = {
     ...buildServices({ store, keys, publicUrl, schemas, clock: Date.now, freshId, onTrouble }),
-    authenticate,
+    authenticate: createAuthenticator({ adminToken, store, clock: Date.now, onTrouble }),
     log: { level: config.logLevel },
   };
 

@@ -5,7 +5,8 @@ import type { Store } from '../src/domain/store.ts';
 import { type AppDeps, buildApp } from '../src/http/app.ts';
 import type { SchemaSet } from '../src/inspect/schema.ts';
 import { buildServices } from '../src/main.ts';
-import { createAuthenticator, createKeyRing, type KeyRing } from '../src/service/keys.ts';
+import { createKeyRing, type KeyRing } from '../src/service/keys.ts';
+import { createAuthenticator } from '../src/service/tokens.ts';
 import { openStore } from '../src/store/open.ts';
 import { contractOf, type HoldContract } from './contract.ts';
 
@@ -36,11 +37,17 @@ let holdContract: HoldContract | undefined;
 /** The production app on an in-memory database, with a clock that stands still and, unless said otherwise, without a cloud-init schema. */
 export async function buildTestApp(
   t: TestContext,
-  overrides: Partial<AppDeps> & { store?: Store; publicUrl?: string; schemas?: () => Promise<SchemaSet | null> } = {},
+  overrides: Partial<AppDeps> & {
+    store?: Store;
+    publicUrl?: string;
+    adminToken?: string;
+    schemas?: () => Promise<SchemaSet | null>;
+  } = {},
 ): Promise<TestApp> {
   const {
     store = await openStore({ file: ':memory:' }),
     publicUrl = PUBLIC_URL,
+    adminToken = TOKEN,
     schemas = async () => null,
     ...rest
   } = overrides;
@@ -48,18 +55,13 @@ export async function buildTestApp(
   let ids = 0;
   const lines: string[] = [];
   const keys = createKeyRing([Buffer.alloc(32, 1)]);
-  const services = buildServices({
-    store,
-    keys,
-    publicUrl,
-    schemas,
-    clock: () => now,
-    freshId: () => (++ids).toString(16).padStart(16, '0'),
-    onTrouble: () => undefined,
-  });
+  const clock = () => now;
+  const onTrouble = () => undefined;
+  const freshId = () => (++ids).toString(16).padStart(16, '0');
+  const services = buildServices({ store, keys, publicUrl, schemas, clock, freshId, onTrouble });
   const app = await buildApp({
     ...services,
-    authenticate: createAuthenticator(TOKEN),
+    authenticate: createAuthenticator({ adminToken, store, clock, onTrouble }),
     scopes: 'all',
     log: { level: 'info', stream: { write: (line) => lines.push(line) } },
     ...rest,

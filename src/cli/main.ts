@@ -6,6 +6,7 @@ import { openapi } from './openapi.ts';
 import { reseal } from './reseal.ts';
 import { schema } from './schema.ts';
 import { serve } from './serve.ts';
+import { token } from './token.ts';
 
 /** A command: its arguments and the environment → exit code. */
 export interface Command {
@@ -14,7 +15,7 @@ export interface Command {
   run(args: readonly string[], env: NodeJS.ProcessEnv): Promise<number>;
 }
 
-const COMMANDS: readonly Command[] = [serve, lint, explain, schema, reseal, openapi];
+const COMMANDS: readonly Command[] = [serve, lint, explain, schema, token, reseal, openapi];
 
 /** Runs the command line. What an operator can put right is said in one line; anything else shows where it came from. */
 export async function main(args: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {

@@ -56,3 +56,8 @@ export function cloudInitInstanceId(instance: Pick<Instance, 'id' | 'metaData'>)
   const own = instance.metaData['instance-id'];
   return typeof own === 'string' && own !== '' ? own : `i-${instance.id}`;
 }
+
+/** The entity tag of what an operator stated: changes with every change of it. */
+export function instanceEtag({ id, version }: Pick<Instance, 'id' | 'version'>): string {
+  return `${id}.${version}`;
+}

@@ -36,6 +36,19 @@ export interface Policy {
   why: string;
 }
 
+/**
+ * Reads a time as RFC 3339 writes it. @returns epoch milliseconds, or null; a 30th of February is none
+ */
+export function parseTime(text: string): number | null {
+  const [, date = ''] =
+    /^(\d{4}-(?:0[1-9]|1[0-2])-\d\d)T(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d(?:\.\d{1,9})?(?:Z|[+-](?:[01]\d|2[0-3]):[0-5]\d)$/i.exec(
+      text,
+    ) ?? [];
+  const midnight = Date.parse(`${date}T00:00:00Z`);
+  if (Number.isNaN(midnight) || new Date(midnight).toISOString().slice(0, 10) !== date) return null;
+  return Date.parse(text.toUpperCase());
+}
+
 /** What of an instance its window depends on. */
 export interface WindowFacts {
   createdAt: number;

@@ -1,9 +1,12 @@
+import type { Actor, NamePatterns } from './actor.ts';
+import type { AuditDetail, AuditEntry, AuditFilter, AuditNote } from './audit.ts';
 import type { Bundle, Revision, RevisionContent } from './bundle.ts';
 import type { Delivery, DeliveryOutcome, NewDelivery } from './delivery.ts';
 import type { Instance, InstanceSpec } from './instance.ts';
 import type { Reference } from './names.ts';
 import type { ManifestResult, Report, ReportOutcome } from './report.ts';
 import type { NewSecret, SealedSecret, SecretOwner } from './secret.ts';
+import type { NewToken, StoredToken, Token, TokenCursor } from './token.ts';
 
 /** A page of a list: at most `limit` items whose key comes after `after` (null: from the start). */
 export interface Page<Key> {
@@ -36,7 +39,16 @@ export interface BundleUse {
   reference: string;
 }
 
+export interface BundleFilter {
+  /** Tombstones instead of the living. */
+  retired: boolean;
+  /** Only of names that fit. */
+  names?: NamePatterns | undefined;
+}
+
 export interface InstanceFilter {
+  /** Only of names that fit. */
+  names?: NamePatterns | undefined;
   /** Refers to this bundle, in whatever way. */
   bundle?: string | undefined;
   /** Has all of these labels; a null value asks only for the key. */
@@ -92,10 +104,18 @@ export interface InstanceWritten {
   changed: boolean;
 }
 
+/** Who makes a change, when, and what the audit is to say of it beside what the store knows. */
+export interface Change {
+  at: number;
+  by: Actor;
+  detail?: AuditDetail | undefined;
+}
+
 /**
  * Where everything is kept. Each method is one whole, atomic operation: when it resolves, what it wrote is on disk;
  * when it rejects, nothing was written. Any method may reject with `unavailable` (the database is away) or `storage_full`.
- * Times are epoch milliseconds and always come from the caller.
+ * Times are epoch milliseconds and always come from the caller. What changes something that an operator states writes a line of the audit in
+ * the same transaction: `by` whom, and what. What changes nothing writes none.
  */
 export interface Store {
   // ---- bundles
@@ -106,28 +126,28 @@ export interface Store {
    * Creates the bundle, or revives a retired one: numbers go on counting.
    * @throws conflict `changed_meanwhile` when `base` is no longer the newest, or `sight` no longer holds
    */
-  putRevision(write: {
-    bundle: string;
-    base: number | null;
-    content: RevisionContent;
-    digest: string;
-    bodies: ReadonlyMap<string, Uint8Array>;
-    at: number;
-    author: string;
-    /** What the author says of it, or null. */
-    message: string | null;
-    sight?: Sight;
-  }): Promise<Revision>;
+  putRevision(
+    write: Change & {
+      bundle: string;
+      base: number | null;
+      content: RevisionContent;
+      digest: string;
+      bodies: ReadonlyMap<string, Uint8Array>;
+      /** What the author (`by`) says of it, or null. */
+      message: string | null;
+      sight?: Sight;
+    },
+  ): Promise<Revision>;
 
   /** The bundle with its newest revision and tags; a retired one too (`retiredAt` is set, no tags). */
   findBundle(name: string): Promise<Bundle | null>;
   /** By name. Living bundles, or (`retired`) tombstones. */
-  listBundles(page: Page<string>, filter: { retired: boolean }): Promise<BundleSummary[]>;
+  listBundles(page: Page<string>, filter: BundleFilter): Promise<BundleSummary[]>;
   /**
    * Leaves a tombstone, and drops the tags and secrets. Revisions and bodies stay.
    * @throws conflict `changed_meanwhile` when `base` is not the newest revision; conflict `in_use` naming instances that refer to it
    */
-  retireBundle(name: string, change: { base: number; at: number }): Promise<void>;
+  retireBundle(name: string, change: Change & { base: number }): Promise<void>;
   findRevision(bundle: string, number: number): Promise<Revision | null>;
   /** Newest first: `after` is the number of the last one seen. */
   listRevisions(bundle: string, page: Page<number>): Promise<Revision[]>;
@@ -137,11 +157,11 @@ export interface Store {
    * @returns the revision, and for each body that stays, which revisions still have it
    * @throws not_found `unknown_revision`; conflict `in_use` when it is what a living bundle has newest, a tag names or a living instance pins
    */
-  purgeRevision(bundle: string, number: number, at: number): Promise<{ revision: Revision; kept: KeptBody[] }>;
+  purgeRevision(bundle: string, number: number, change: Change): Promise<{ revision: Revision; kept: KeptBody[] }>;
   /** The bytes of a part, or null. */
   findBody(sha256: string): Promise<Uint8Array | null>;
-  /** The living instances that refer to a bundle, by name, and how many there are in all. */
-  listBundleUses(bundle: string, limit: number): Promise<{ uses: BundleUse[]; total: number }>;
+  /** The living instances that refer to a bundle, those whose names fit, by name, and how many there are in all. */
+  listBundleUses(bundle: string, limit: number, names?: NamePatterns): Promise<{ uses: BundleUse[]; total: number }>;
 
   /**
    * Sets a tag. @returns whether it was new, and whether anything changed
@@ -151,10 +171,10 @@ export interface Store {
     bundle: string,
     tag: string,
     revision: number,
-    change: { at: number; sight?: Sight },
+    change: Change & { sight?: Sight },
   ): Promise<{ created: boolean; changed: boolean }>;
   /** @throws not_found `unknown_bundle`, `unknown_tag`; conflict `in_use` naming instances that follow it */
-  deleteTag(bundle: string, tag: string): Promise<void>;
+  deleteTag(bundle: string, tag: string, change: Change): Promise<void>;
 
   /** What each reference means now; null where bundle (or its tag or revision) does not exist, is retired or was purged. One query. */
   resolveReferences(references: readonly Reference[]): Promise<(Meaning | null)[]>;
@@ -167,7 +187,7 @@ export interface Store {
    * @throws precondition_failed `etag_mismatch` when an `expect` does not hold; invalid `unknown_bundle` when a reference means nothing (any more);
    *   conflict `changed_meanwhile` when `sight` no longer holds
    */
-  putInstances(writes: readonly InstanceWrite[], change: { at: number; sight?: Sight }): Promise<InstanceWritten[]>;
+  putInstances(writes: readonly InstanceWrite[], change: Change & { sight?: Sight }): Promise<InstanceWritten[]>;
   /** What an instance stated at a version, or null when that is no longer known. */
   findSpec(instance: string, version: number): Promise<InstanceSpec | null>;
   /** By name; a retired one too. */
@@ -180,7 +200,7 @@ export interface Store {
    * Leaves a tombstone, and drops its secrets; its capabilities open nothing from now on.
    * @throws not_found `unknown_instance`; precondition_failed `etag_mismatch` when `expect` is given and not the version
    */
-  retireInstance(name: string, change: { expect: number | undefined; at: number }): Promise<void>;
+  retireInstance(name: string, change: Change & { expect: number | undefined }): Promise<void>;
 
   // ---- secrets
 
@@ -191,14 +211,14 @@ export interface Store {
   putBundleSecrets(
     bundle: string,
     secrets: ReadonlyMap<string, NewSecret | null>,
-    change: { base: number; at: number; sight?: Sight },
+    change: Change & { base: number; sight?: Sight },
   ): Promise<void>;
   /** The secrets of each owner, by name, in the order of the owners. One query. */
   findSecrets(owners: readonly SecretOwner[]): Promise<SealedSecret[][]>;
   /** Every secret there is, for sealing them anew: by kind, owner and name. */
   listSecrets(page: Page<StoredSecret['key']>): Promise<StoredSecret[]>;
   /** Puts a newly sealed form in the place of `before`, and nothing else: no version changes. @returns false when `before` is not there any more */
-  resealSecret(key: StoredSecret['key'], before: Uint8Array, after: Uint8Array): Promise<boolean>;
+  resealSecret(key: StoredSecret['key'], before: Uint8Array, after: Uint8Array, change: Change): Promise<boolean>;
 
   // ---- ledger
 
@@ -222,6 +242,38 @@ export interface Store {
   recordReport(report: { instanceId: string; at: number; manifest: ManifestResult; limit: number }): Promise<ReportOutcome>;
   /** Newest first: `after` is the id of the last one seen. `instance` is a name. */
   listReports(instance: string, page: Page<number>): Promise<Report[]>;
+
+  // ---- tokens
+
+  /**
+   * Keeps a new token.
+   * @throws conflict `token_exists` when one of that name is living; invalid `too_many_tokens` when LIMITS.livingTokens are
+   */
+  createToken(token: NewToken, change: Change): Promise<Token>;
+  /**
+   * Keeps `next` in the place of one that is living, with its name, role and scope; the old one expires at `until`, or when it would have.
+   * @throws not_found `unknown_token`; conflict `token_revoked`, `token_expired`; invalid `too_many_tokens`
+   */
+  rotateToken(
+    id: string,
+    next: Pick<NewToken, 'id' | 'sha256'>,
+    change: Change & { until: number },
+  ): Promise<{ old: Token; next: Token }>;
+  /** It opens nothing from now on; revoked again it stays as it is. @throws not_found `unknown_token` */
+  revokeToken(id: string, change: Change): Promise<void>;
+  /** One query; of every state. */
+  findToken(id: string): Promise<StoredToken | null>;
+  /** Of every state: by name, then id. */
+  listTokens(page: Page<TokenCursor>): Promise<Token[]>;
+  /** Notes a use, at most once in USE_NOTED_MS. No line of the audit. */
+  touchToken(id: string, at: number): Promise<void>;
+
+  // ---- audit
+
+  /** Writes a line of what changes nothing, such as a reveal. When it resolves, the line is on disk. */
+  recordAudit(note: AuditNote, change: Pick<Change, 'at' | 'by'>): Promise<void>;
+  /** Newest first: `after` is the id of the last one seen. */
+  listAudit(filter: AuditFilter, page: Page<number>): Promise<AuditEntry[]>;
 
   // ---- the database itself
 

@@ -113,8 +113,11 @@ export interface DocumentService {
    * @throws invalid `unknown_bundle` naming references that mean nothing; unavailable when a stored body or secret cannot be read
    */
   render(instance: DocumentOwner): Promise<Document>;
-  /** The same with `‹secret:name›` in the secrets' places; `readable`: every text as it reads instead of encoded, for a person. */
-  preview(instance: DocumentOwner, readable: boolean): Promise<Preview>;
+  /**
+   * The same with `‹secret:name›` in the secrets' places. `readable`: every text as it reads instead of encoded, for a person; `masked`: with
+   * `‹hidden›` in the place of its capability, for whoever may not speak in its name.
+   */
+  preview(instance: DocumentOwner, options: { readable: boolean; masked: boolean }): Promise<Preview>;
   /** The parts of a preview, in order. */
   read(instance: DocumentOwner): Promise<ReadablePart[]>;
   /** Whether what the machine gets depends on secrets. */
@@ -185,8 +188,10 @@ export function createDocumentService({
   const remarks = new LRUCache<string, Finding[]>({ max: REMEMBERED });
   const losses = new LRUCache<string, Finding[]>({ max: REMEMBERED_LOSSES });
 
-  const draw = (parts: readonly CompiledPart[], instance: DocumentOwner) =>
-    renderDocument(parts, { ...instance, reportUrl: `${publicUrl}/r/${keys.capability('report', instance)}` }, rules);
+  const draw = (parts: readonly CompiledPart[], instance: DocumentOwner, masked = false) => {
+    const capability = masked ? '‹hidden›' : keys.capability('report', instance);
+    return renderDocument(parts, { ...instance, reportUrl: `${publicUrl}/r/${capability}` }, rules);
+  };
 
   async function readScene(instances: readonly DocumentOwner[], whatIf: WhatIf = {}, into?: Scene): Promise<Scene> {
     const scene = into ?? { meanings: new Map(), revisions: new Map(), secrets: new Map() };
@@ -334,10 +339,10 @@ export function createDocumentService({
   return {
     render,
 
-    async preview(instance, readable) {
+    async preview(instance, { readable, masked }) {
       const { parts, revisions } = await veiled(instance);
       const shown = readable ? parts.map((part) => ({ ...part, body: readableBody(part.body) })) : parts;
-      const { bytes, parts: sent } = draw(shown, instance);
+      const { bytes, parts: sent } = draw(shown, instance, masked);
       return { bytes, digest: sha256(bytes), parts: sent, revisions };
     },
 

@@ -1,7 +1,9 @@
+import { type Actor, checkInScope, checkReferencesInScope, roleSuffices } from '../domain/actor.ts';
+import type { AuditDetail } from '../domain/audit.ts';
 import { NO_BOOT } from '../domain/boot.ts';
 import { BootbundleError, conflict, forbidden, invalid, malformed, notFound, tooLarge } from '../domain/errors.ts';
 import { type Finding, refuseErrors } from '../domain/finding.ts';
-import type { Instance, InstanceSpec } from '../domain/instance.ts';
+import { type Instance, type InstanceSpec, instanceEtag } from '../domain/instance.ts';
 import { canonicalJson, type Json, type JsonObject } from '../domain/json.ts';
 import { LIMITS } from '../domain/limits.ts';
 import { checkName, parseReference } from '../domain/names.ts';
@@ -33,7 +35,7 @@ export interface InstanceReport {
   /** Null for a dry run that would create it: there is no URL yet. */
   stub: Stub | null;
   /** What it would get now; `size` in bytes. Null when it cannot be rendered: the findings say why. */
-  document: (Pick<Document, 'digest' | 'parts' | 'revisions'> & { size: number }) | null;
+  document: (Pick<Document, 'digest' | 'parts' | 'revisions' | 'holdsSecrets'> & { size: number }) | null;
   /** Its own, by name. */
   secrets: SecretInfo[];
   /** Which schema judged its templates' renderings; null when none had to. */
@@ -57,6 +59,8 @@ export interface InstanceWriteReport extends InstanceReport {
 }
 
 export interface InstanceWriteOptions {
+  /** He may write instances, and have them refer to bundles, of his scope only: else forbidden `out_of_scope`. */
+  by: Actor;
   preconditions?: Preconditions;
   dryRun?: boolean;
 }
@@ -72,7 +76,10 @@ export interface InstanceService {
     options: InstanceWriteOptions & { secrets?: SecretChanges | undefined },
   ): Promise<InstanceWriteReport>;
   /** All or nothing. */
-  putAll(list: readonly InstanceStatement[], options: { dryRun?: boolean }): Promise<InstanceWriteReport[]>;
+  putAll(
+    list: readonly InstanceStatement[],
+    options: Pick<InstanceWriteOptions, 'by' | 'dryRun'>,
+  ): Promise<InstanceWriteReport[]>;
   /** Changes what `change` makes of the present spec. @throws not_found `unknown_instance` */
   patch(
     name: string,
@@ -85,20 +92,25 @@ export interface InstanceService {
    * Changes secrets and nothing else. `expect`: the version the caller saw. @returns findings
    * @throws precondition_failed `etag_mismatch`; invalid with findings
    */
-  putSecrets(name: string, changes: SecretChanges, expect: number, dryRun: boolean): Promise<Finding[]>;
+  putSecrets(
+    name: string,
+    changes: SecretChanges,
+    expect: number,
+    options: Pick<InstanceWriteOptions, 'by' | 'dryRun'>,
+  ): Promise<Finding[]>;
   get(name: string): Promise<InstanceReport>;
   list(page: Page<string>, filter: InstanceFilter): Promise<Instance[]>;
   delete(name: string, options: InstanceWriteOptions): Promise<void>;
   stub(name: string, form: StubForm): Promise<Stub & { findings: Finding[] }>;
   /**
-   * The exact bytes it would get now. Not a delivery.
-   * @throws forbidden `reveal_needed` when secrets are in it and `reveal` is not said
+   * The exact bytes it would get now. Not a delivery. When secrets are in it, a line of the audit says who got them before he does.
+   * @throws forbidden `reveal_needed` when secrets are in it and `reveal` is not said; unavailable when the audit cannot be written
    */
-  userData(name: string, reveal: boolean): Promise<{ document: Document; revealed: boolean }>;
-  /** The document as a person reads it, with `‹secret:name›` in the secrets' places. */
-  preview(name: string): Promise<Preview>;
-  /** What cloud-init will make of its document, secrets left out. */
-  explain(name: string): Promise<Explanation>;
+  userData(name: string, reveal: boolean, by: Actor): Promise<Document>;
+  /** The document as a person reads it, with `‹secret:name›` in the secrets' places, and for a viewer `‹hidden›` in its capability's. */
+  preview(name: string, by: Actor): Promise<Preview>;
+  /** What cloud-init will make of its document, secrets left out, and for a viewer its capability. */
+  explain(name: string, by: Actor): Promise<Explanation>;
   /**
    * What changed between two of its documents, part by part, secrets left out. Each is a delivery's id, or null for now.
    * @throws not_found `unknown_delivery`; conflict `delivery_forgotten` when what it was rendered from is not kept any more
@@ -174,6 +186,7 @@ export function createInstanceService(deps: {
             digest: document.digest,
             parts: document.parts,
             revisions: document.revisions,
+            holdsSecrets: document.holdsSecrets,
           },
           secrets: (secrets[index] ?? []).map(({ sealed: _, ...info }) => info),
           findings: [...loopbackFindings(), ...findings, ...(await networkFindings(instance))],
@@ -202,8 +215,12 @@ export function createInstanceService(deps: {
   /** Looks at everything first, then writes all of it or nothing; what was not looked at is not written. */
   async function write(
     list: readonly (InstanceStatement & { expect?: number | null | undefined })[],
-    dryRun: boolean,
+    { by, dryRun = false, detail }: Pick<InstanceWriteOptions, 'by' | 'dryRun'> & { detail?: AuditDetail },
   ): Promise<InstanceWriteReport[]> {
+    for (const { name, spec } of list) {
+      checkInScope(by, 'instance', name);
+      checkReferencesInScope(by, referencesOf(spec));
+    }
     for (let attempt = 1; ; attempt++) {
       const scene: Scene = { meanings: new Map(), revisions: new Map(), secrets: new Map() };
       const writes: InstanceWrite[] = [];
@@ -230,7 +247,7 @@ export function createInstanceService(deps: {
       try {
         const written = dryRun
           ? await foresee(writes)
-          : await store.putInstances(writes, { at: clock(), sight: sightOf(scene) });
+          : await store.putInstances(writes, { at: clock(), by, detail, sight: sightOf(scene) });
         const reports = await reportAll(written.map(({ instance }) => instance));
         return reports.map((report, index) => {
           const { created, changed } = written[index] as { created: boolean; changed: boolean };
@@ -327,7 +344,7 @@ export function createInstanceService(deps: {
   async function put(
     name: string,
     spec: InstanceSpec,
-    { preconditions = {}, dryRun = false, secrets }: InstanceWriteOptions & { secrets?: SecretChanges | undefined },
+    { preconditions = {}, secrets, ...options }: InstanceWriteOptions & { secrets?: SecretChanges | undefined },
   ) {
     checkName('instance', name);
     const conditional = preconditions.ifMatch !== undefined || preconditions.ifNoneMatch !== undefined;
@@ -338,20 +355,20 @@ export function createInstanceService(deps: {
       checkPreconditions(alive ? instanceEtag(before) : null, preconditions);
       expect = alive ? before.version : null;
     }
-    const [written] = await write([{ name, spec, secrets, expect }], dryRun);
+    const [written] = await write([{ name, spec, secrets, expect }], options);
     return written as InstanceWriteReport;
   }
 
   async function patch(
     name: string,
     change: (spec: InstanceSpec) => { spec: InstanceSpec; secrets?: SecretChanges | undefined },
-    { preconditions = {}, dryRun = false }: InstanceWriteOptions,
+    { preconditions = {}, ...options }: InstanceWriteOptions & { detail?: AuditDetail },
   ) {
     for (let attempt = 1; ; attempt++) {
       const before = await living(name);
       checkPreconditions(instanceEtag(before), preconditions);
       try {
-        const [written] = await write([{ name, ...change(specOf(before)), expect: before.version }], dryRun);
+        const [written] = await write([{ name, ...change(specOf(before)), expect: before.version }], options);
         return written as InstanceWriteReport;
       } catch (error) {
         const raced = error instanceof BootbundleError && error.code === 'etag_mismatch' && preconditions.ifMatch === undefined;
@@ -363,7 +380,7 @@ export function createInstanceService(deps: {
   return {
     put,
 
-    async putAll(list, { dryRun = false }) {
+    async putAll(list, options) {
       if (list.length > LIMITS.instancesPerList)
         throw tooLarge('too_many_instances', `one list has at most ${LIMITS.instancesPerList} instances: send several`);
       const seen = new Set<string>();
@@ -372,16 +389,18 @@ export function createInstanceService(deps: {
         if (seen.has(name)) throw malformed('duplicate_name', `${name} is in the list twice`);
         seen.add(name);
       }
-      return write(list, dryRun);
+      return write(list, options);
     },
 
     patch,
 
-    putVar: (name, key, value, options) =>
-      patch(name, (spec) => ({ spec: { ...spec, vars: withVar(spec.vars, key, value) } }), options),
+    putVar(name, key, value, options) {
+      const detail = value === undefined ? { varRemoved: key } : { var: key };
+      return patch(name, (spec) => ({ spec: { ...spec, vars: withVar(spec.vars, key, value) } }), { ...options, detail });
+    },
 
-    async putSecrets(name, secrets, expect, dryRun) {
-      const [written] = await write([{ name, spec: specOf(await living(name)), secrets, expect }], dryRun);
+    async putSecrets(name, secrets, expect, options) {
+      const [written] = await write([{ name, spec: specOf(await living(name)), secrets, expect }], options);
       return (written as InstanceWriteReport).findings;
     },
 
@@ -392,27 +411,34 @@ export function createInstanceService(deps: {
 
     list: (page, filter) => store.listInstances(page, filter),
 
-    async delete(name, { preconditions = {}, dryRun = false }) {
+    async delete(name, { preconditions = {}, dryRun = false, by }) {
       const instance = await living(name);
       checkPreconditions(instanceEtag(instance), preconditions);
       if (dryRun) return;
       const expect = preconditions.ifMatch === undefined ? undefined : instance.version;
-      await store.retireInstance(name, { expect, at: clock() });
+      await store.retireInstance(name, { expect, at: clock(), by });
     },
 
     stub: async (name, form) => ({ ...stubOf(await living(name), form), findings: loopbackFindings() }),
 
-    async userData(name, reveal) {
+    async userData(name, reveal, by) {
       const instance = await living(name);
-      const revealed = await documents.holdsSecrets(instance);
-      if (revealed && !reveal) throw forbidden('reveal_needed', 'secrets are in it: ask for …/preview, or say ?reveal=true');
-      return { document: await documents.render(instance), revealed };
+      const refuse = () => forbidden('reveal_needed', 'secrets are in it: ask for …/preview, or (an admin) say ?reveal=true');
+      if (!reveal && (await documents.holdsSecrets(instance))) throw refuse();
+      const document = await documents.render(instance);
+      if (!document.holdsSecrets) return document;
+      // They came into it meanwhile.
+      if (!reveal) throw refuse();
+      const detail = { digest: document.digest, revisions: document.revisions };
+      const note = { action: 'reveal', kind: 'instance' as const, name, before: null, after: null, detail };
+      await store.recordAudit(note, { at: clock(), by });
+      return document;
     },
 
-    preview: async (name) => documents.preview(await living(name), true),
+    preview: async (name, by) => documents.preview(await living(name), { readable: true, masked: isMasked(by) }),
 
-    async explain(name) {
-      const { bytes, parts } = await documents.preview(await living(name), false);
+    async explain(name, by) {
+      const { bytes, parts } = await documents.preview(await living(name), { readable: false, masked: isMasked(by) });
       return explain(bytes, { origins: new Map(parts.map(({ filename, origin }) => [filename, origin])) });
     },
 
@@ -435,9 +461,14 @@ export function specOf(spec: InstanceSpec): InstanceSpec {
   return { bundles, vars, labels, metaData, vendorData, networkConfig, policy, track };
 }
 
-/** Changes with every change of the spec. */
-export function instanceEtag({ id, version }: Pick<Instance, 'id' | 'version'>): string {
-  return `${id}.${version}`;
+/** Whether somebody may not have a machine's capabilities. */
+function isMasked({ role }: Actor): boolean {
+  return !roleSuffices(role, 'editor');
+}
+
+/** All references of a spec: what the machine gets, and what it gets once its window is shut. */
+function referencesOf({ bundles, policy: { afterClose } }: InstanceSpec): readonly string[] {
+  return Array.isArray(afterClose) ? [...bundles, ...afterClose] : bundles;
 }
 
 /** RFC 7396: a member replaces, null removes, objects merge. */

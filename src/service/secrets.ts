@@ -1,15 +1,17 @@
 import { randomBytes } from 'node:crypto';
+import type { Actor } from '../domain/actor.ts';
 import { BootbundleError, invalid, notFound, tooLarge } from '../domain/errors.ts';
 import type { Finding } from '../domain/finding.ts';
 import { LIMITS } from '../domain/limits.ts';
 import { checkName } from '../domain/names.ts';
 import { checkSecretName, type NewSecret, type SecretInfo, type SecretOwner } from '../domain/secret.ts';
-import type { Store, StoredSecret } from '../domain/store.ts';
+import type { Change, Store, StoredSecret } from '../domain/store.ts';
 import type { Consent, Gate, Memory } from './gate.ts';
 import type { InstanceService } from './instances.ts';
 import type { KeyRing } from './keys.ts';
 
 export interface SecretWriteOptions extends Consent {
+  by: Actor;
   dryRun?: boolean;
 }
 
@@ -84,13 +86,14 @@ export function createSecretService(deps: {
           return { before, changed: false, findings: [] };
         try {
           if (owner.kind === 'instance') {
-            const findings = await instances.putSecrets(owner.name, new Map([[name, value]]), base, options.dryRun ?? false);
+            const findings = await instances.putSecrets(owner.name, new Map([[name, value]]), base, options);
             return { before, changed: true, findings };
           }
           const whatIf = async () => ({ secrets: { owner, changes: new Map([[name, value]]) } });
-          const { findings, sight } = await gate.pass({ bundle: owner.name, reference: null, whatIf }, options, memory);
+          const { findings, sight, detail } = await gate.pass({ bundle: owner.name, reference: null, whatIf }, options, memory);
           const sealed = new Map([[name, value && sealNew(keys, owner, name, value)]]);
-          if (!options.dryRun) await store.putBundleSecrets(owner.name, sealed, { base, at: clock(), sight });
+          const change = { base, at: clock(), by: options.by, sight, detail };
+          if (!options.dryRun) await store.putBundleSecrets(owner.name, sealed, change);
           return { before, changed: true, findings };
         } catch (error) {
           const raced = error instanceof BootbundleError && ['changed_meanwhile', 'etag_mismatch'].includes(error.code);
@@ -140,7 +143,11 @@ export function checkSecretValue(value: Uint8Array): void {
  * @returns how many were sealed anew, and how many were so already
  * @throws unavailable `secret_unreadable` when one opens with no key of the ring
  */
-export async function resealSecrets(store: Store, keys: KeyRing): Promise<{ resealed: number; already: number }> {
+export async function resealSecrets(
+  store: Store,
+  keys: KeyRing,
+  change: Change,
+): Promise<{ resealed: number; already: number }> {
   const count = { resealed: 0, already: 0 };
   for (let after: StoredSecret['key'] | null = null; ; ) {
     const page: StoredSecret[] = await store.listSecrets({ after, limit: PAGE });
@@ -151,7 +158,7 @@ export async function resealSecrets(store: Store, keys: KeyRing): Promise<{ rese
       }
       const anew = keys.sealSecret(key.owner, key.name, keys.openSecret(key.owner, key.name, sealed));
       // False: somebody set or removed it meanwhile, under the newest key.
-      if (await store.resealSecret(key, sealed, anew)) count.resealed++;
+      if (await store.resealSecret(key, sealed, anew, change)) count.resealed++;
     }
     after = page.at(-1)?.key ?? null;
     if (page.length < PAGE) return count;

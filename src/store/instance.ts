@@ -1,15 +1,18 @@
 import { type Kysely, type Selectable, sql } from 'kysely';
+import type { AuditDetail, AuditNote } from '../domain/audit.ts';
 import { type BootFacts, NO_BOOT } from '../domain/boot.ts';
 import { invalid, notFound, preconditionFailed } from '../domain/errors.ts';
-import { cloudInitInstanceId, type Instance, type InstanceSpec } from '../domain/instance.ts';
+import { cloudInitInstanceId, type Instance, type InstanceSpec, instanceEtag } from '../domain/instance.ts';
 import { canonicalJson, type Json, type JsonObject } from '../domain/json.ts';
 import { parseReference, type Reference } from '../domain/names.ts';
 import type { PolicySpec } from '../domain/policy.ts';
 import { type InstanceWrite, SPECS_KEPT, type Store } from '../domain/store.ts';
+import { noteAudit, noteAudits } from './audit.ts';
 import { chunks, type Database, type InstanceRow, indexable, plain, type Schema } from './database.ts';
 import { addressText } from './delivery.ts';
 import { checkSight, lookUp } from './reference.ts';
-import { dropSecrets, type SecretsChange, saveSecrets, weighSecrets } from './secret.ts';
+import { nameFits } from './scope.ts';
+import { describeSecrets, dropSecrets, type SecretsChange, saveSecrets, weighSecrets } from './secret.ts';
 
 type InstanceStore = Pick<
   Store,
@@ -22,7 +25,7 @@ const ROWS_PER_STATEMENT = 500;
 /** Instances, and what they are found by: references, labels, addresses. */
 export function instanceStore(database: Database): InstanceStore {
   return {
-    async putInstances(writes, { at, sight }) {
+    async putInstances(writes, { at, by, detail, sight }) {
       const prepared = writes.map(prepare);
       const names = prepared.map(({ write }) => write.name);
       const seen = new Set<string>();
@@ -46,6 +49,8 @@ export function instanceStore(database: Database): InstanceStore {
         );
         const versions = new Map(outcomes.map(({ row }) => [row.name, row.version]));
         await saveSecrets(db, 'instance', secrets, { at, versions });
+        const notes = outcomes.filter(({ changed }) => changed).map((outcome) => noteOf(outcome, secrets, detail));
+        await noteAudits(db, at, by, notes);
         return outcomes;
       });
       return written.map(({ row, created, changed }) => ({ instance: toInstance(row), created, changed }));
@@ -81,7 +86,7 @@ export function instanceStore(database: Database): InstanceStore {
         return row ? toInstance(row) : null;
       }),
 
-    listInstances: ({ after, limit }, { bundle, labels = [], instanceId, address, retired = false }) =>
+    listInstances: ({ after, limit }, { names = null, bundle, labels = [], instanceId, address, retired = false }) =>
       database.read(async (db) => {
         let query = db
           .selectFrom('instance')
@@ -90,6 +95,7 @@ export function instanceStore(database: Database): InstanceStore {
           .orderBy('name')
           .limit(limit);
         if (after !== null) query = query.where('name', '>', plain(after));
+        if (names !== null) query = query.where(nameFits('name', names));
         if (instanceId !== undefined) query = query.where('instance_id', '=', indexable(instanceId));
         if (bundle !== undefined)
           query = query.where(
@@ -110,11 +116,11 @@ export function instanceStore(database: Database): InstanceStore {
         return (await query.execute()).map(toInstance);
       }),
 
-    retireInstance: (name, { expect, at }) =>
+    retireInstance: (name, { expect, at, by, detail = {} }) =>
       database.write(async (db) => {
         const row = await db
           .selectFrom('instance')
-          .select('version')
+          .select(['id', 'version'])
           .where('name', '=', name)
           .where('retired_at', 'is', null)
           .executeTakeFirst();
@@ -123,6 +129,8 @@ export function instanceStore(database: Database): InstanceStore {
         await forget(db, [name]);
         await dropSecrets(db, { kind: 'instance', name });
         await db.updateTable('instance').set({ retired_at: at, updated_at: at }).where('name', '=', name).execute();
+        const before = instanceEtag(row);
+        await noteAudit(db, at, by, { action: 'delete', kind: 'instance', name, before, after: null, detail });
       }),
   };
 }
@@ -140,6 +148,8 @@ interface Prepared {
 }
 
 interface Outcome extends Prepared {
+  /** The entity tag of the living instance there was. */
+  before: string | null;
   row: InstanceRow;
   created: boolean;
   changed: boolean;
@@ -183,7 +193,8 @@ function decide(item: Prepared, { before, secrets, at }: Found): Outcome {
   const { name, spec, expect, freshId } = write;
   const alive = before !== undefined && before.retired_at === null;
   if (expect !== undefined && expect !== (alive ? before.version : null)) throw mismatch(name);
-  if (alive && !secrets && sameSpec(before, columns)) return { ...item, row: before, created: false, changed: false };
+  if (alive && !secrets && sameSpec(before, columns))
+    return { ...item, before: instanceEtag(before), row: before, created: false, changed: false };
   const base = before ?? {
     id: freshId,
     version: 0,
@@ -210,7 +221,12 @@ function decide(item: Prepared, { before, secrets, at }: Found): Outcome {
     row.report_generation += 1;
     Object.assign(row, BLANK_BOOT, { waiting_since: at });
   }
-  return { ...item, row, created: !alive, changed: true };
+  return { ...item, before: alive ? instanceEtag(before) : null, row, created: !alive, changed: true };
+}
+
+function noteOf({ row, before }: Outcome, secrets: ReadonlyMap<string, SecretsChange>, detail: AuditDetail = {}): AuditNote {
+  const told = { ...describeSecrets(secrets.get(row.name)), ...detail };
+  return { action: 'put', kind: 'instance', name: row.name, before, after: instanceEtag(row), detail: told };
 }
 
 /** @throws invalid `unknown_bundle`, `unknown_tag`, `unknown_revision`, `purged`, naming the reference and the instance */

@@ -1,5 +1,6 @@
 import { sql } from 'kysely';
 import type { Store } from '../domain/store.ts';
+import { auditStore } from './audit.ts';
 import { bundleStore } from './bundle.ts';
 import type { Database } from './database.ts';
 import { deliveryStore } from './delivery.ts';
@@ -7,6 +8,7 @@ import { instanceStore } from './instance.ts';
 import { migrate } from './migrate.ts';
 import { reportStore } from './report.ts';
 import { secretStore } from './secret.ts';
+import { tokenStore } from './token.ts';
 
 /** Where the database is: a `postgres://…` URL, or an SQLite file (`:memory:` for one that is gone when closed). */
 export type StoreLocation = { url: string; file?: undefined } | { file: string; url?: undefined };
@@ -41,6 +43,8 @@ export function createStore(database: Database): Store {
     ...secretStore(database),
     ...deliveryStore(database),
     ...reportStore(database),
+    ...tokenStore(database),
+    ...auditStore(database),
 
     claimKey: (checks) =>
       database.write(async (db) => {

@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { tokenOf } from '../../src/http/auth.ts';
-import { createAuthenticator } from '../../src/service/keys.ts';
 import { buildTestApp, snapshot, TOKEN } from '../app.ts';
 
 const basic = (pair: string) => `Basic ${Buffer.from(pair).toString('base64')}`;
@@ -56,7 +55,7 @@ test('the token opens; what is wrong, absent or malformed gets 401 and how to as
 
 test('every printable token that the configuration takes opens by Bearer and by Basic', async (t) => {
   const token = Array.from({ length: 0x7e - 0x20 }, (_, index) => String.fromCharCode(0x21 + index)).join('');
-  const { api } = await buildTestApp(t, { authenticate: createAuthenticator(token) });
+  const { api } = await buildTestApp(t, { adminToken: token });
   for (const authorization of [`Bearer ${token}`, basic(`x:${token}`)])
     assert.equal((await api('GET', '/bundles', undefined, { authorization })).statusCode, 200);
 });

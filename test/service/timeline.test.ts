@@ -6,6 +6,7 @@ import type { ManifestResult } from '../../src/domain/report.ts';
 import { createKeyRing } from '../../src/service/keys.ts';
 import { createTimelineService } from '../../src/service/timeline.ts';
 import { openStore } from '../../src/store/open.ts';
+import { ANN } from '../actor.ts';
 
 const SPEC: InstanceSpec = {
   bundles: [],
@@ -39,7 +40,7 @@ async function bench(t: TestContext) {
   let now = 0;
   const timeline = createTimelineService({ store, keys, clock: () => now });
   const put = (at: number, labels: Record<string, string> = {}) =>
-    store.putInstances([{ name: 'vm', spec: { ...SPEC, labels }, freshId: ID, expect: undefined }], { at });
+    store.putInstances([{ name: 'vm', spec: { ...SPEC, labels }, freshId: ID, expect: undefined }], { at, by: ANN });
   const fetch = (at: number) =>
     store.recordDeliveries([
       {
@@ -99,12 +100,12 @@ test('retired it ends so, without a change that was none; revived it is a change
   const { store, put, fetch, events } = await bench(t);
   await put(1);
   await fetch(2);
-  await store.retireInstance('vm', { expect: undefined, at: 3 });
+  await store.retireInstance('vm', { expect: undefined, at: 3, by: ANN });
   assert.deepEqual(await events(), ['1 registered', '2 fetched', '3 retired']);
   await put(4);
   assert.equal((await events()).at(-1), '4 changed');
   assert.ok(!(await events()).some((event) => event.endsWith('retired')));
-  await store.retireInstance('vm', { expect: undefined, at: 5 });
+  await store.retireInstance('vm', { expect: undefined, at: 5, by: ANN });
   assert.deepEqual(await events(), ['1 registered', '2 fetched', '5 retired'], 'when it was changed is known no more');
 });
 
@@ -115,7 +116,7 @@ test('a report tells whose it is; a capability for something else, or of an olde
   const [instance] = await store.listInstances({ after: null, limit: 1 }, {});
   assert.ok(instance);
   const old = keys.capability('report', instance);
-  await store.retireInstance('vm', { expect: undefined, at: 3 });
+  await store.retireInstance('vm', { expect: undefined, at: 3, by: ANN });
   await assert.rejects(timeline.report(old, result('b')), is('not_found', 'unknown_capability'));
   await put(4);
   for (const capability of [old, keys.capability('include', instance), '', 'x'])

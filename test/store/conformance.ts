@@ -22,6 +22,7 @@ import {
 import type { Database } from '../../src/store/database.ts';
 import { migrate } from '../../src/store/migrate.ts';
 import { createStore } from '../../src/store/open.ts';
+import { ANN } from '../actor.ts';
 
 /** An empty store, closed when the test is over. */
 export type MakeStore = (t: TestContext) => Promise<Store>;
@@ -49,7 +50,7 @@ export function conformance(name: string, makeStore: MakeStore) {
         digest,
         bodies,
         at: START,
-        author: 'ann',
+        by: ANN,
         message: 'the first',
       });
       const circumstances = { createdAt: START, author: 'ann', message: 'the first', purgedAt: null };
@@ -73,7 +74,7 @@ export function conformance(name: string, makeStore: MakeStore) {
     });
 
     contract('an author and a message with a NUL are stored without it', async (store) => {
-      await put(store, 'web', {}, { author: 'a\0b', message: 'why\0 \ud800' });
+      await put(store, 'web', {}, { by: { ...ANN, name: 'a\0b' }, message: 'why\0 \ud800' });
       const latest = (await store.findBundle('web'))?.latest;
       assert.deepEqual([latest?.author, latest?.message], ['a\uFFFDb', 'why\uFFFD \uFFFD']);
     });
@@ -174,8 +175,8 @@ export function conformance(name: string, makeStore: MakeStore) {
   describe(`${name}: retired bundles`, () => {
     contract('retireBundle leaves a tombstone without tags; revisions and bodies stay', async (store) => {
       const revision = await put(store, 'web', { a: 'x' });
-      await store.putTag('web', 'stable', 1, { at: START });
-      await store.retireBundle('web', { base: 1, at: START + 9 });
+      await store.putTag('web', 'stable', 1, { at: START, by: ANN });
+      await store.retireBundle('web', { base: 1, at: START + 9, by: ANN });
       assert.deepEqual(await store.findBundle('web'), {
         name: 'web',
         createdAt: START,
@@ -195,8 +196,8 @@ export function conformance(name: string, makeStore: MakeStore) {
 
     contract('a revived bundle goes on counting and keeps the day it was made', async (store) => {
       await put(store, 'web');
-      await store.putTag('web', 'stable', 1, { at: START });
-      await store.retireBundle('web', { base: 1, at: START + 1 });
+      await store.putTag('web', 'stable', 1, { at: START, by: ANN });
+      await store.retireBundle('web', { base: 1, at: START + 1, by: ANN });
       await refused(put(store, 'web', {}, { base: 1 }), 'conflict', 'changed_meanwhile');
       const revision = await put(store, 'web', { a: '2' }, { base: null, at: START + 2 });
       assert.equal(revision.number, 2);
@@ -207,28 +208,28 @@ export function conformance(name: string, makeStore: MakeStore) {
     contract('retireBundle refuses a base that is not the newest', async (store) => {
       await put(store, 'web', { a: '1' });
       await put(store, 'web', { a: '2' }, { base: 1 });
-      await refused(store.retireBundle('web', { base: 1, at: START }), 'conflict', 'changed_meanwhile');
-      await refused(store.retireBundle('other', { base: 1, at: START }), 'conflict', 'changed_meanwhile');
-      await store.retireBundle('web', { base: 2, at: START });
-      await refused(store.retireBundle('web', { base: 2, at: START }), 'conflict', 'changed_meanwhile');
+      await refused(store.retireBundle('web', { base: 1, at: START, by: ANN }), 'conflict', 'changed_meanwhile');
+      await refused(store.retireBundle('other', { base: 1, at: START, by: ANN }), 'conflict', 'changed_meanwhile');
+      await store.retireBundle('web', { base: 2, at: START, by: ANN });
+      await refused(store.retireBundle('web', { base: 2, at: START, by: ANN }), 'conflict', 'changed_meanwhile');
     });
 
     contract('retireBundle refuses, naming who, while a living instance refers to it in any way', async (store) => {
       await put(store, 'web');
-      await store.putTag('web', 'stable', 1, { at: START });
+      await store.putTag('web', 'stable', 1, { at: START, by: ANN });
       for (const reference of ['web', 'web@stable', 'web@1']) {
-        await store.putInstances([write('vm', { bundles: [reference] })], { at: START });
-        const error = await refused(store.retireBundle('web', { base: 1, at: START }), 'conflict', 'in_use');
+        await store.putInstances([write('vm', { bundles: [reference] })], { at: START, by: ANN });
+        const error = await refused(store.retireBundle('web', { base: 1, at: START, by: ANN }), 'conflict', 'in_use');
         assert.match(error.message, /\bvm\b/);
       }
-      await store.retireInstance('vm', { expect: undefined, at: START });
-      await store.retireBundle('web', { base: 1, at: START });
+      await store.retireInstance('vm', { expect: undefined, at: START, by: ANN });
+      await store.retireBundle('web', { base: 1, at: START, by: ANN });
     });
 
     contract('listBundleUses lists references by instance and says how many there are', async (store) => {
       await put(store, 'web');
       await put(store, 'db');
-      await store.putTag('web', 'stable', 1, { at: START });
+      await store.putTag('web', 'stable', 1, { at: START, by: ANN });
       await store.putInstances(
         [
           write('c', { bundles: ['web'] }),
@@ -236,9 +237,9 @@ export function conformance(name: string, makeStore: MakeStore) {
           write('b', { bundles: ['web@1', 'db'] }),
           write('gone', { bundles: ['web'] }),
         ],
-        { at: START },
+        { at: START, by: ANN },
       );
-      await store.retireInstance('gone', { expect: undefined, at: START });
+      await store.retireInstance('gone', { expect: undefined, at: START, by: ANN });
       assert.deepEqual(await store.listBundleUses('web', 2), {
         uses: [
           { instance: 'a', reference: 'web@stable' },
@@ -254,34 +255,34 @@ export function conformance(name: string, makeStore: MakeStore) {
     contract('putTag sets, moves, and says whether anything changed', async (store) => {
       await put(store, 'web');
       await put(store, 'web', { a: '2' }, { base: 1 });
-      assert.deepEqual(await store.putTag('web', 'stable', 1, { at: START }), { created: true, changed: true });
-      assert.deepEqual(await store.putTag('web', 'stable', 1, { at: START }), { created: false, changed: false });
-      assert.deepEqual(await store.putTag('web', 'stable', 2, { at: START }), { created: false, changed: true });
-      await store.putTag('web', 'edge', 2, { at: START });
+      assert.deepEqual(await store.putTag('web', 'stable', 1, { at: START, by: ANN }), { created: true, changed: true });
+      assert.deepEqual(await store.putTag('web', 'stable', 1, { at: START, by: ANN }), { created: false, changed: false });
+      assert.deepEqual(await store.putTag('web', 'stable', 2, { at: START, by: ANN }), { created: false, changed: true });
+      await store.putTag('web', 'edge', 2, { at: START, by: ANN });
       assert.deepEqual((await store.findBundle('web'))?.tags, { stable: 2, edge: 2 });
     });
 
     contract('putTag refuses an unknown or retired bundle and an unknown revision', async (store) => {
       await put(store, 'web');
       await put(store, 'old');
-      await store.retireBundle('old', { base: 1, at: START });
-      await refused(store.putTag('other', 'stable', 1, { at: START }), 'not_found', 'unknown_bundle');
-      await refused(store.putTag('old', 'stable', 1, { at: START }), 'not_found', 'unknown_bundle');
-      await refused(store.putTag('web', 'stable', 2, { at: START }), 'not_found', 'unknown_revision');
-      await refused(store.putTag('web', 'stable', 0, { at: START }), 'not_found', 'unknown_revision');
+      await store.retireBundle('old', { base: 1, at: START, by: ANN });
+      await refused(store.putTag('other', 'stable', 1, { at: START, by: ANN }), 'not_found', 'unknown_bundle');
+      await refused(store.putTag('old', 'stable', 1, { at: START, by: ANN }), 'not_found', 'unknown_bundle');
+      await refused(store.putTag('web', 'stable', 2, { at: START, by: ANN }), 'not_found', 'unknown_revision');
+      await refused(store.putTag('web', 'stable', 0, { at: START, by: ANN }), 'not_found', 'unknown_revision');
     });
 
     contract('deleteTag deletes, and refuses what is not there or is followed', async (store) => {
       await put(store, 'web');
-      await store.putTag('web', 'stable', 1, { at: START });
-      await store.putTag('web', 'edge', 1, { at: START });
-      await store.putInstances([write('vm', { bundles: ['web@stable'] })], { at: START });
-      await store.deleteTag('web', 'edge');
+      await store.putTag('web', 'stable', 1, { at: START, by: ANN });
+      await store.putTag('web', 'edge', 1, { at: START, by: ANN });
+      await store.putInstances([write('vm', { bundles: ['web@stable'] })], { at: START, by: ANN });
+      await store.deleteTag('web', 'edge', { at: START, by: ANN });
       assert.deepEqual((await store.findBundle('web'))?.tags, { stable: 1 });
-      const error = await refused(store.deleteTag('web', 'stable'), 'conflict', 'in_use');
+      const error = await refused(store.deleteTag('web', 'stable', { at: START, by: ANN }), 'conflict', 'in_use');
       assert.match(error.message, /\bvm\b/);
-      await refused(store.deleteTag('web', 'edge'), 'not_found', 'unknown_tag');
-      await refused(store.deleteTag('other', 'edge'), 'not_found', 'unknown_bundle');
+      await refused(store.deleteTag('web', 'edge', { at: START, by: ANN }), 'not_found', 'unknown_tag');
+      await refused(store.deleteTag('other', 'edge', { at: START, by: ANN }), 'not_found', 'unknown_bundle');
     });
 
     contract('resolveReferences tells each reference in order, and null for what means nothing', async (store) => {
@@ -290,8 +291,8 @@ export function conformance(name: string, makeStore: MakeStore) {
       await put(store, 'web', { a: '3' }, { base: 2 });
       await put(store, 'db');
       await put(store, 'old');
-      await store.putTag('web', 'stable', 2, { at: START });
-      await store.retireBundle('old', { base: 1, at: START });
+      await store.putTag('web', 'stable', 2, { at: START, by: ANN });
+      await store.retireBundle('old', { base: 1, at: START, by: ANN });
       const asked = [
         'web',
         'web@stable',
@@ -320,7 +321,7 @@ export function conformance(name: string, makeStore: MakeStore) {
       await put(store, 'db', { 'x.sh': 'shared' });
       const expected = { ...first, vars: {}, purgedAt: START + 7 };
       const kept = [{ sha256: sha256('shared'), filename: 'b.sh', revisions: ['db@1', 'web@2'] }];
-      assert.deepEqual(await store.purgeRevision('web', 1, START + 7), { revision: expected, kept });
+      assert.deepEqual(await store.purgeRevision('web', 1, { at: START + 7, by: ANN }), { revision: expected, kept });
       assert.deepEqual(await store.findRevision('web', 1), expected);
       assert.equal(await store.findBody(sha256('leak')), null);
       assert.ok(await store.findBody(sha256('shared')));
@@ -331,21 +332,25 @@ export function conformance(name: string, makeStore: MakeStore) {
           [1, START + 7],
         ],
       );
-      assert.deepEqual(await store.purgeRevision('web', 1, START + 9), { revision: expected, kept }, 'again: nothing changes');
+      assert.deepEqual(
+        await store.purgeRevision('web', 1, { at: START + 9, by: ANN }),
+        { revision: expected, kept },
+        'again: nothing changes',
+      );
     });
 
     contract('a body goes with the last revision that has it', async (store) => {
       for (const base of [null, 1, 2]) await put(store, 'web', base === 2 ? {} : { 'a.sh': 'leak' }, { base });
-      const { kept } = await store.purgeRevision('web', 2, START);
+      const { kept } = await store.purgeRevision('web', 2, { at: START, by: ANN });
       assert.deepEqual(kept, [{ sha256: sha256('leak'), filename: 'a.sh', revisions: ['web@1'] }]);
       assert.ok(await store.findBody(sha256('leak')));
-      assert.deepEqual((await store.purgeRevision('web', 1, START)).kept, []);
+      assert.deepEqual((await store.purgeRevision('web', 1, { at: START, by: ANN })).kept, []);
       assert.equal(await store.findBody(sha256('leak')), null);
     });
 
     contract('purgeRevision names at most 100 of the revisions that have a body', async (store) => {
       for (let number = 0; number <= 101; number++) await put(store, 'web', { 'a.sh': 'shared' }, { base: number || null });
-      const { kept } = await store.purgeRevision('web', 1, START);
+      const { kept } = await store.purgeRevision('web', 1, { at: START, by: ANN });
       const revisions = kept[0]?.revisions ?? [];
       assert.deepEqual([revisions.length, revisions[0], revisions.at(-1)], [100, 'web@2', 'web@101']);
     });
@@ -353,22 +358,23 @@ export function conformance(name: string, makeStore: MakeStore) {
     contract('purgeRevision refuses what a machine may ask for, naming why', async (store) => {
       for (const base of [null, 1, 2]) await put(store, 'web', { 'a.sh': `${base}` }, { base });
       await put(store, 'db');
-      await store.putTag('web', 'stable', 2, { at: START });
-      await store.putInstances([write('follows', { bundles: ['web', 'db@1'] })], { at: START });
-      await store.putInstances([write('pins', { bundles: ['web@1'] })], { at: START });
+      await store.putTag('web', 'stable', 2, { at: START, by: ANN });
+      await store.putInstances([write('follows', { bundles: ['web', 'db@1'] })], { at: START, by: ANN });
+      await store.putInstances([write('pins', { bundles: ['web@1'] })], { at: START, by: ANN });
       for (const [number, why] of [
         [3, /newest/],
         [2, /\bstable\b/],
         [1, /\bpins\b/],
       ] as const) {
-        const error = await refused(store.purgeRevision('web', number, START), 'conflict', 'in_use');
+        const error = await refused(store.purgeRevision('web', number, { at: START, by: ANN }), 'conflict', 'in_use');
         assert.match(error.message, why);
         assert.doesNotMatch(error.message, /follows/);
         assert.equal((await store.findRevision('web', number))?.purgedAt, null);
       }
-      await store.retireInstance('pins', { expect: undefined, at: START });
-      await store.deleteTag('web', 'stable');
-      for (const number of [1, 2]) assert.equal((await store.purgeRevision('web', number, START)).revision.purgedAt, START);
+      await store.retireInstance('pins', { expect: undefined, at: START, by: ANN });
+      await store.deleteTag('web', 'stable', { at: START, by: ANN });
+      for (const number of [1, 2])
+        assert.equal((await store.purgeRevision('web', number, { at: START, by: ANN })).revision.purgedAt, START);
       assert.ok(await store.findBody(sha256('2')));
     });
 
@@ -379,28 +385,28 @@ export function conformance(name: string, makeStore: MakeStore) {
         ['web', 2],
         ['other', 1],
       ] as const)
-        await refused(store.purgeRevision(bundle, number, START), 'not_found', 'unknown_revision');
+        await refused(store.purgeRevision(bundle, number, { at: START, by: ANN }), 'not_found', 'unknown_revision');
     });
 
     contract("a retired bundle's newest revision can be purged, and the bundle revived", async (store) => {
       await put(store, 'web', { 'a.sh': 'leak' });
-      await store.retireBundle('web', { base: 1, at: START });
-      await store.purgeRevision('web', 1, START + 1);
+      await store.retireBundle('web', { base: 1, at: START, by: ANN });
+      await store.purgeRevision('web', 1, { at: START + 1, by: ANN });
       assert.equal((await store.findBundle('web'))?.latest.purgedAt, START + 1);
       assert.equal((await put(store, 'web', { 'a.sh': 'clean' })).number, 2);
     });
 
     contract('a purged revision means nothing any more: it is not resolved, tagged or pinned', async (store) => {
       for (const base of [null, 1, 2]) await put(store, 'web', {}, { base });
-      await store.purgeRevision('web', 2, START);
+      await store.purgeRevision('web', 2, { at: START, by: ANN });
       const asked = ['web@1', 'web@2', 'web@3', 'web'].map(parseReference);
       assert.deepEqual(
         (await store.resolveReferences(asked)).map((meaning) => meaning?.revision ?? null),
         [1, null, 3, 3],
       );
-      await refused(store.putTag('web', 'stable', 2, { at: START }), 'conflict', 'purged');
+      await refused(store.putTag('web', 'stable', 2, { at: START, by: ANN }), 'conflict', 'purged');
       const error = await refused(
-        store.putInstances([write('vm', { bundles: ['web@2'] })], { at: START }),
+        store.putInstances([write('vm', { bundles: ['web@2'] })], { at: START, by: ANN }),
         'invalid',
         'purged',
       );
@@ -411,7 +417,7 @@ export function conformance(name: string, makeStore: MakeStore) {
       const { parts, bodies } = files({ 'a.sh': 'leak' });
       await put(store, 'web', {}, { parts, bodies });
       await put(store, 'web', {}, { base: 1 });
-      await store.purgeRevision('web', 1, START);
+      await store.purgeRevision('web', 1, { at: START, by: ANN });
       await assert.rejects(put(store, 'web', {}, { parts, bodies: new Map(), base: 2 }));
       await put(store, 'web', {}, { parts, bodies, base: 2 });
       assert.ok(await store.findBody(sha256('leak')));
@@ -423,10 +429,10 @@ export function conformance(name: string, makeStore: MakeStore) {
         await put(store, bundle);
         await put(store, bundle, {}, { base: 1 });
         const [purged, used] = await Promise.allSettled([
-          store.purgeRevision(bundle, 1, START),
+          store.purgeRevision(bundle, 1, { at: START, by: ANN }),
           round % 2
-            ? store.putInstances([write(`vm-${round}`, { bundles: [`${bundle}@1`] })], { at: START })
-            : store.putTag(bundle, 'stable', 1, { at: START }),
+            ? store.putInstances([write(`vm-${round}`, { bundles: [`${bundle}@1`] })], { at: START, by: ANN })
+            : store.putTag(bundle, 'stable', 1, { at: START, by: ANN }),
         ]);
         assert.notEqual(purged.status, used.status);
       }
@@ -437,7 +443,10 @@ export function conformance(name: string, makeStore: MakeStore) {
         const contents = { 'a.sh': `leak ${round}` };
         await put(store, `web-${round}`, contents);
         await put(store, `web-${round}`, {}, { base: 1 });
-        await Promise.all([store.purgeRevision(`web-${round}`, 1, START), put(store, `db-${round}`, contents)]);
+        await Promise.all([
+          store.purgeRevision(`web-${round}`, 1, { at: START, by: ANN }),
+          put(store, `db-${round}`, contents),
+        ]);
         assert.ok(await store.findBody(sha256(`leak ${round}`)));
       }
     });
@@ -457,6 +466,7 @@ export function conformance(name: string, makeStore: MakeStore) {
         track: false,
       };
       const [written] = await store.putInstances([{ name: 'vm', spec, freshId: '00000000000000aa', expect: null }], {
+        by: ANN,
         at: START,
       });
       const expected: Instance = {
@@ -486,8 +496,9 @@ export function conformance(name: string, makeStore: MakeStore) {
     });
 
     contract('a changed spec keeps id, generations and birthday, and counts the version', async (store) => {
-      const [first] = await store.putInstances([write('vm', { vars: { a: 1 } })], { at: START });
+      const [first] = await store.putInstances([write('vm', { vars: { a: 1 } })], { at: START, by: ANN });
       const [second] = await store.putInstances([write('vm', { vars: { a: 2 }, networkConfig: 'version: 2\n' })], {
+        by: ANN,
         at: START + 1,
       });
       assert.deepEqual(second, {
@@ -507,16 +518,16 @@ export function conformance(name: string, makeStore: MakeStore) {
     contract('an equal spec changes nothing, whatever the order of its keys', async (store) => {
       const [first] = await store.putInstances(
         [write('vm', { vars: { a: 1, b: { c: 2, d: 3 } }, labels: { x: '1', y: '2' } })],
-        { at: START },
+        { at: START, by: ANN },
       );
       const [again] = await store.putInstances(
         [write('vm', { vars: { b: { d: 3, c: 2 }, a: 1 }, labels: { y: '2', x: '1' } })],
-        { at: START + 1 },
+        { at: START + 1, by: ANN },
       );
       assert.deepEqual(again, { instance: first?.instance, created: false, changed: false });
       const [other] = await store.putInstances(
         [write('vm', { vars: { a: 1, b: { c: 2, d: '3' } }, labels: { x: '1', y: '2' } })],
-        { at: START },
+        { at: START, by: ANN },
       );
       assert.equal(other?.changed, true);
     });
@@ -524,33 +535,45 @@ export function conformance(name: string, makeStore: MakeStore) {
     contract('the order of bundles is part of the spec', async (store) => {
       await put(store, 'web');
       await put(store, 'db');
-      await store.putInstances([write('vm', { bundles: ['web', 'db'] })], { at: START });
-      const [written] = await store.putInstances([write('vm', { bundles: ['db', 'web'] })], { at: START });
+      await store.putInstances([write('vm', { bundles: ['web', 'db'] })], { at: START, by: ANN });
+      const [written] = await store.putInstances([write('vm', { bundles: ['db', 'web'] })], { at: START, by: ANN });
       assert.deepEqual([written?.changed, written?.instance.bundles], [true, ['db', 'web']]);
     });
 
     contract('expect holds a write against the version the caller saw', async (store) => {
-      await refused(store.putInstances([{ ...write('vm'), expect: 1 }], { at: START }), 'precondition_failed', 'etag_mismatch');
-      await store.putInstances([{ ...write('vm'), expect: null }], { at: START });
       await refused(
-        store.putInstances([{ ...write('vm'), expect: null }], { at: START }),
+        store.putInstances([{ ...write('vm'), expect: 1 }], { at: START, by: ANN }),
         'precondition_failed',
         'etag_mismatch',
       );
-      await refused(store.putInstances([{ ...write('vm'), expect: 2 }], { at: START }), 'precondition_failed', 'etag_mismatch');
-      const [written] = await store.putInstances([{ ...write('vm', { vars: { a: 1 } }), expect: 1 }], { at: START });
+      await store.putInstances([{ ...write('vm'), expect: null }], { at: START, by: ANN });
+      await refused(
+        store.putInstances([{ ...write('vm'), expect: null }], { at: START, by: ANN }),
+        'precondition_failed',
+        'etag_mismatch',
+      );
+      await refused(
+        store.putInstances([{ ...write('vm'), expect: 2 }], { at: START, by: ANN }),
+        'precondition_failed',
+        'etag_mismatch',
+      );
+      const [written] = await store.putInstances([{ ...write('vm', { vars: { a: 1 } }), expect: 1 }], { at: START, by: ANN });
       assert.equal(written?.instance.version, 2);
-      await store.retireInstance('vm', { expect: 2, at: START });
-      await refused(store.putInstances([{ ...write('vm'), expect: 2 }], { at: START }), 'precondition_failed', 'etag_mismatch');
-      const [revived] = await store.putInstances([{ ...write('vm'), expect: null }], { at: START });
+      await store.retireInstance('vm', { expect: 2, at: START, by: ANN });
+      await refused(
+        store.putInstances([{ ...write('vm'), expect: 2 }], { at: START, by: ANN }),
+        'precondition_failed',
+        'etag_mismatch',
+      );
+      const [revived] = await store.putInstances([{ ...write('vm'), expect: null }], { at: START, by: ANN });
       assert.equal(revived?.created, true);
     });
 
     contract('of many changes to one version exactly one wins', async (store) => {
-      await store.putInstances([write('vm')], { at: START });
+      await store.putInstances([write('vm')], { at: START, by: ANN });
       const results = await Promise.allSettled(
         Array.from({ length: 8 }, (_, index) =>
-          store.putInstances([{ ...write('vm', { vars: { index } }), expect: 1 }], { at: START }),
+          store.putInstances([{ ...write('vm', { vars: { index } }), expect: 1 }], { at: START, by: ANN }),
         ),
       );
       const losers = results.filter((result) => result.status === 'rejected');
@@ -560,28 +583,32 @@ export function conformance(name: string, makeStore: MakeStore) {
     });
 
     contract('a list is all or nothing, and answers in its own order', async (store) => {
-      const written = await store.putInstances([write('b'), write('a'), write('c')], { at: START });
+      const written = await store.putInstances([write('b'), write('a'), write('c')], { at: START, by: ANN });
       assert.deepEqual(
         written.map(({ instance }) => instance.name),
         ['b', 'a', 'c'],
       );
       const list = [write('d'), { ...write('a', { vars: { x: 1 } }), expect: 7 }, write('b', { vars: { x: 1 } })];
-      await refused(store.putInstances(list, { at: START }), 'precondition_failed', 'etag_mismatch');
+      await refused(store.putInstances(list, { at: START, by: ANN }), 'precondition_failed', 'etag_mismatch');
       assert.equal(await store.findInstance('d'), null);
       assert.equal((await store.findInstance('b'))?.version, 1);
-      assert.deepEqual(await store.putInstances([], { at: START }), []);
+      assert.deepEqual(await store.putInstances([], { at: START, by: ANN }), []);
     });
 
     contract('one name twice in a list is refused', async (store) => {
-      await refused(store.putInstances([write('a'), write('b'), write('a')], { at: START }), 'invalid', 'duplicate_name');
+      await refused(
+        store.putInstances([write('a'), write('b'), write('a')], { at: START, by: ANN }),
+        'invalid',
+        'duplicate_name',
+      );
       assert.equal(await store.findInstance('b'), null);
     });
 
     contract('a reference that means nothing is refused and named, with its instance', async (store) => {
       await put(store, 'web');
       await put(store, 'old');
-      await store.putTag('web', 'stable', 1, { at: START });
-      await store.retireBundle('old', { base: 1, at: START });
+      await store.putTag('web', 'stable', 1, { at: START, by: ANN });
+      await store.retireBundle('old', { base: 1, at: START, by: ANN });
       for (const [reference, code] of [
         ['none', 'unknown_bundle'],
         ['none@stable', 'unknown_bundle'],
@@ -591,7 +618,7 @@ export function conformance(name: string, makeStore: MakeStore) {
         ['web@2', 'unknown_revision'],
       ] as const) {
         const list = [write('good', { bundles: ['web@stable'] }), write('bad-vm', { bundles: ['web', reference] })];
-        const error = await refused(store.putInstances(list, { at: START }), 'invalid', code);
+        const error = await refused(store.putInstances(list, { at: START, by: ANN }), 'invalid', code);
         assert.ok(error.message.includes(reference) && error.message.includes('bad-vm'));
       }
       assert.equal(await store.findInstance('good'), null);
@@ -602,8 +629,8 @@ export function conformance(name: string, makeStore: MakeStore) {
       const names = Array.from({ length: 60 }, (_, index) => `vm-${index}`);
       const list = (who: string, order: string[]) => order.map((vm) => write(vm, { bundles: ['web'], vars: { who } }));
       const [one, two] = await Promise.all([
-        store.putInstances(list('one', names), { at: START }),
-        store.putInstances(list('two', names.toReversed()), { at: START }),
+        store.putInstances(list('one', names), { at: START, by: ANN }),
+        store.putInstances(list('two', names.toReversed()), { at: START, by: ANN }),
       ]);
       assert.equal(one.filter(({ created }) => created).length + two.filter(({ created }) => created).length, 60);
       const instances = await store.listInstances(ALL, {});
@@ -618,8 +645,8 @@ export function conformance(name: string, makeStore: MakeStore) {
         const bundle = `web-${round}`;
         await put(store, bundle);
         const [retired, registered] = await Promise.allSettled([
-          store.retireBundle(bundle, { base: 1, at: START }),
-          store.putInstances([write(`vm-${round}`, { bundles: [bundle] })], { at: START }),
+          store.retireBundle(bundle, { base: 1, at: START, by: ANN }),
+          store.putInstances([write(`vm-${round}`, { bundles: [bundle] })], { at: START, by: ANN }),
         ]);
         assert.notEqual(retired.status, registered.status);
         const alive = (await store.findBundle(bundle))?.retiredAt === null;
@@ -633,9 +660,11 @@ export function conformance(name: string, makeStore: MakeStore) {
         Array.from({ length: 10_000 }, (_, index) =>
           write(`vm-${index}`, { bundles: ['web', 'web@1'], vars: { turn }, labels: { rack: `r${index % 40}`, role: 'db' } }),
         );
-      assert.ok((await store.putInstances(list(1), { at: START })).every(({ created }) => created));
-      assert.ok((await store.putInstances(list(1), { at: START })).every(({ changed }) => !changed));
-      assert.ok((await store.putInstances(list(2), { at: START })).every(({ created, changed }) => !created && changed));
+      assert.ok((await store.putInstances(list(1), { at: START, by: ANN })).every(({ created }) => created));
+      assert.ok((await store.putInstances(list(1), { at: START, by: ANN })).every(({ changed }) => !changed));
+      assert.ok(
+        (await store.putInstances(list(2), { at: START, by: ANN })).every(({ created, changed }) => !created && changed),
+      );
       assert.equal((await store.listBundleUses('web', 1)).total, 20_000);
     });
   });
@@ -644,7 +673,7 @@ export function conformance(name: string, makeStore: MakeStore) {
     contract('go in bytewise order, page by page', async (store) => {
       await store.putInstances(
         BYTEWISE.toReversed().map((vm) => write(vm)),
-        { at: START },
+        { at: START, by: ANN },
       );
       const seen: string[] = [];
       for (let after: string | null = null; ; ) {
@@ -659,7 +688,7 @@ export function conformance(name: string, makeStore: MakeStore) {
     contract('filter by bundle, labels, instance-id and address, each alone and all at once', async (store) => {
       await put(store, 'web');
       await put(store, 'db');
-      await store.putTag('web', 'stable', 1, { at: START });
+      await store.putTag('web', 'stable', 1, { at: START, by: ANN });
       const long = 'x'.repeat(5000);
       await store.putInstances(
         [
@@ -673,7 +702,7 @@ export function conformance(name: string, makeStore: MakeStore) {
           write('d', { bundles: ['db'], labels: { rack: '1', note: long, nul: 'a\0b' }, metaData: { 'instance-id': 'own' } }),
           write('e', { bundles: [], metaData: { 'instance-id': `${long}\0` } }),
         ],
-        { at: START },
+        { at: START, by: ANN },
       );
       const [a, b, d] = [await found(store, 'a'), await found(store, 'b'), await found(store, 'd')];
       await store.recordDeliveries([
@@ -716,7 +745,7 @@ export function conformance(name: string, makeStore: MakeStore) {
 
     contract('take NUL and half a character in every filter, and find nothing by it', async (store) => {
       await put(store, 'web');
-      await store.putInstances([write('vm', { bundles: ['web'], labels: { rack: '1' } })], { at: START });
+      await store.putInstances([write('vm', { bundles: ['web'], labels: { rack: '1' } })], { at: START, by: ANN });
       await store.recordDeliveries([delivery(await found(store, 'vm'), { address: '10.0.0.1' })]);
       for (const odd of ['\0', 'web\0', '\ud800'])
         for (const filter of [
@@ -738,7 +767,7 @@ export function conformance(name: string, makeStore: MakeStore) {
       const labels = Object.fromEntries(keys.map((key) => [key, key]));
       await store.putInstances(
         [write('all', { labels }), ...keys.map((key, index) => write(`vm-${index}`, { labels: { [key]: key } }))],
-        { at: START },
+        { at: START, by: ANN },
       );
       for (const [index, key] of keys.entries()) {
         const listed = await store.listInstances(ALL, { labels: [{ key, value: key }] });
@@ -754,9 +783,9 @@ export function conformance(name: string, makeStore: MakeStore) {
       await put(store, 'db');
       await store.putInstances(
         [write('vm', { bundles: ['web', 'db'], labels: { a: '1', b: '2' }, metaData: { 'instance-id': 'x' } })],
-        { at: START },
+        { at: START, by: ANN },
       );
-      await store.putInstances([write('vm', { bundles: ['db'], labels: { b: '3' } })], { at: START });
+      await store.putInstances([write('vm', { bundles: ['db'], labels: { b: '3' } })], { at: START, by: ANN });
       const count = async (filter: Parameters<Store['listInstances']>[1]) => (await store.listInstances(ALL, filter)).length;
       assert.equal(await count({ bundle: 'web' }), 0);
       assert.equal(await count({ bundle: 'db' }), 1);
@@ -770,8 +799,11 @@ export function conformance(name: string, makeStore: MakeStore) {
   describe(`${name}: retired instances`, () => {
     contract('retireInstance leaves a tombstone that opens nothing and holds no bundle', async (store) => {
       await put(store, 'web');
-      const [written] = await store.putInstances([write('vm', { bundles: ['web'], labels: { a: '1' } })], { at: START });
-      await store.retireInstance('vm', { expect: 1, at: START + 5 });
+      const [written] = await store.putInstances([write('vm', { bundles: ['web'], labels: { a: '1' } })], {
+        at: START,
+        by: ANN,
+      });
+      await store.retireInstance('vm', { expect: 1, at: START + 5, by: ANN });
       const tombstone = await store.findInstance('vm');
       assert.equal(tombstone?.retiredAt, START + 5);
       assert.deepEqual(tombstone?.bundles, ['web'], 'it stays readable');
@@ -786,19 +818,20 @@ export function conformance(name: string, makeStore: MakeStore) {
     });
 
     contract('retireInstance refuses what is not there and a version that is not the one', async (store) => {
-      await store.putInstances([write('vm')], { at: START });
-      await refused(store.retireInstance('vm', { expect: 2, at: START }), 'precondition_failed', 'etag_mismatch');
-      await refused(store.retireInstance('other', { expect: undefined, at: START }), 'not_found', 'unknown_instance');
-      await store.retireInstance('vm', { expect: undefined, at: START });
-      await refused(store.retireInstance('vm', { expect: undefined, at: START }), 'not_found', 'unknown_instance');
+      await store.putInstances([write('vm')], { at: START, by: ANN });
+      await refused(store.retireInstance('vm', { expect: 2, at: START, by: ANN }), 'precondition_failed', 'etag_mismatch');
+      await refused(store.retireInstance('other', { expect: undefined, at: START, by: ANN }), 'not_found', 'unknown_instance');
+      await store.retireInstance('vm', { expect: undefined, at: START, by: ANN });
+      await refused(store.retireInstance('vm', { expect: undefined, at: START, by: ANN }), 'not_found', 'unknown_instance');
     });
 
     contract('a revived instance has its id, every generation one higher, and its counts begun anew', async (store) => {
-      const [first] = await store.putInstances([write('vm', { vars: { a: 1 } })], { at: START });
+      const [first] = await store.putInstances([write('vm', { vars: { a: 1 } })], { at: START, by: ANN });
       assert.ok(first);
       await store.recordDeliveries([delivery(first.instance), delivery(first.instance, { address: '10.0.0.6' })]);
-      await store.retireInstance('vm', { expect: 1, at: START + 1 });
+      await store.retireInstance('vm', { expect: 1, at: START + 1, by: ANN });
       const [revived] = await store.putInstances([{ ...write('vm', { vars: { a: 1 } }), freshId: 'ffffffffffffffff' }], {
+        by: ANN,
         at: START + 2,
       });
       assert.deepEqual(revived, {
@@ -826,9 +859,9 @@ export function conformance(name: string, makeStore: MakeStore) {
         { bundles: ['web', 'web@1'], vars: { text: 'nul \0 "quoted"' }, networkConfig: { version: 2 } },
         { labels: { rack: 'r1' }, metaData: { a: [1, null] }, vendorData: '#cloud-config\n', networkConfig: 'version: 2\n' },
       ].map((spec) => write('vm', spec));
-      for (const spec of specs) await store.putInstances([spec], { at: START });
-      await store.putInstances(specs.slice(1), { at: START });
-      await store.retireInstance('vm', { expect: 2, at: START });
+      for (const spec of specs) await store.putInstances([spec], { at: START, by: ANN });
+      await store.putInstances(specs.slice(1), { at: START, by: ANN });
+      await store.retireInstance('vm', { expect: 2, at: START, by: ANN });
       assert.deepEqual(await store.findSpec('vm', 1), specs[0]?.spec);
       assert.deepEqual(await store.findSpec('vm', 2), specs[1]?.spec);
       for (const [vm, version] of [
@@ -840,9 +873,9 @@ export function conformance(name: string, makeStore: MakeStore) {
     });
 
     contract(`the newest ${SPECS_KEPT} versions are kept, of each instance`, async (store) => {
-      await store.putInstances([write('other')], { at: START });
+      await store.putInstances([write('other')], { at: START, by: ANN });
       for (let version = 1; version <= SPECS_KEPT + 2; version++)
-        await store.putInstances([write('vm', { vars: { version } })], { at: START });
+        await store.putInstances([write('vm', { vars: { version } })], { at: START, by: ANN });
       const versions = async (vm: string, from: number, to: number) => {
         const found: number[] = [];
         for (let version = from; version <= to; version++) if (await store.findSpec(vm, version)) found.push(version);
@@ -866,7 +899,7 @@ export function conformance(name: string, makeStore: MakeStore) {
         ];
         for (const [index, [changes, version, kept]] of turns.entries()) {
           const at = START + index;
-          const [written] = await store.putInstances([{ ...write('vm'), secrets: sealed(changes) }], { at });
+          const [written] = await store.putInstances([{ ...write('vm'), secrets: sealed(changes) }], { at, by: ANN });
           assert.deepEqual([written?.changed, written?.created, written?.instance.version], [true, index === 0, version]);
           assert.equal((await store.findInstance('vm'))?.updatedAt, at);
           assert.deepEqual(await values(store, 'instance', 'vm'), kept);
@@ -876,10 +909,10 @@ export function conformance(name: string, makeStore: MakeStore) {
     );
 
     contract('to remove what is not there, or nothing, changes nothing', async (store) => {
-      const [first] = await store.putInstances([{ ...write('vm'), secrets: sealed({ none: null }) }], { at: START });
+      const [first] = await store.putInstances([{ ...write('vm'), secrets: sealed({ none: null }) }], { at: START, by: ANN });
       assert.deepEqual([first?.created, first?.instance.version], [true, 1]);
       for (const secrets of [sealed({ none: null }), sealed({})]) {
-        const [written] = await store.putInstances([{ ...write('vm'), secrets }], { at: START + 1 });
+        const [written] = await store.putInstances([{ ...write('vm'), secrets }], { at: START + 1, by: ANN });
         assert.deepEqual(written, { instance: first?.instance, created: false, changed: false });
       }
       assert.deepEqual(await values(store, 'instance', 'vm'), {});
@@ -889,8 +922,8 @@ export function conformance(name: string, makeStore: MakeStore) {
       const bytes = Uint8Array.from({ length: 70_000 }, (_, index) => (index * 7 + (index >> 8)) & 255);
       const secret: NewSecret = { sealed: bytes, bytes: 69_967, endsWithNewline: true };
       const empty: NewSecret = { sealed: Uint8Array.of(0), bytes: 0, endsWithNewline: false };
-      await store.putInstances([{ ...write('vm'), secrets: new Map([['tls.key', secret]]) }], { at: START });
-      await store.putInstances([{ ...write('vm'), secrets: new Map([['none', empty]]) }], { at: START + 1 });
+      await store.putInstances([{ ...write('vm'), secrets: new Map([['tls.key', secret]]) }], { at: START, by: ANN });
+      await store.putInstances([{ ...write('vm'), secrets: new Map([['none', empty]]) }], { at: START + 1, by: ANN });
       const [found = []] = await store.findSecrets([{ kind: 'instance', name: 'vm' }]);
       assert.deepEqual(
         found.map(({ sealed, ...info }) => info),
@@ -903,17 +936,17 @@ export function conformance(name: string, makeStore: MakeStore) {
     });
 
     contract('a list with secrets is all or nothing', async (store) => {
-      await store.putInstances([{ ...write('a'), secrets: sealed({ old: 'x', other: 'y' }) }], { at: START });
+      await store.putInstances([{ ...write('a'), secrets: sealed({ old: 'x', other: 'y' }) }], { at: START, by: ANN });
       const list = [
         { ...write('a'), secrets: sealed({ old: null, new: 'x' }) },
         { ...write('b'), secrets: sealed({ new: 'x' }), expect: 7 },
       ];
-      await refused(store.putInstances(list, { at: START }), 'precondition_failed', 'etag_mismatch');
+      await refused(store.putInstances(list, { at: START, by: ANN }), 'precondition_failed', 'etag_mismatch');
       assert.deepEqual(await values(store, 'instance', 'a'), { old: 'x', other: 'y' });
       assert.deepEqual(await values(store, 'instance', 'b'), {});
       await store.putInstances(
         list.map((item) => ({ ...item, expect: undefined })),
-        { at: START },
+        { at: START, by: ANN },
       );
       assert.deepEqual(await values(store, 'instance', 'a'), { new: 'x', other: 'y' });
       assert.deepEqual(await values(store, 'instance', 'b'), { new: 'x' });
@@ -923,9 +956,9 @@ export function conformance(name: string, makeStore: MakeStore) {
       await put(store, 'web');
       const full = Object.fromEntries(Array.from({ length: LIMITS.secretsPerOwner }, (_, index) => [`s${index}`, 'x']));
       const vm = (changes: Record<string, string | null>) =>
-        store.putInstances([{ ...write('vm'), secrets: sealed(changes) }], { at: START });
+        store.putInstances([{ ...write('vm'), secrets: sealed(changes) }], { at: START, by: ANN });
       const web = async (changes: Record<string, string | null>) =>
-        store.putBundleSecrets('web', sealed(changes), { base: await secretsVersion(store, 'web'), at: START });
+        store.putBundleSecrets('web', sealed(changes), { base: await secretsVersion(store, 'web'), at: START, by: ANN });
       for (const [kind, owner, change] of [
         ['instance', 'vm', vm],
         ['bundle', 'web', web],
@@ -946,11 +979,11 @@ export function conformance(name: string, makeStore: MakeStore) {
     });
 
     contract('a retired instance has none, and none when it is revived', async (store) => {
-      await store.putInstances([{ ...write('vm'), secrets: sealed({ one: '1' }) }], { at: START });
-      await store.putInstances([{ ...write('other'), secrets: sealed({ one: '1' }) }], { at: START });
-      await store.retireInstance('vm', { expect: 1, at: START });
+      await store.putInstances([{ ...write('vm'), secrets: sealed({ one: '1' }) }], { at: START, by: ANN });
+      await store.putInstances([{ ...write('other'), secrets: sealed({ one: '1' }) }], { at: START, by: ANN });
+      await store.retireInstance('vm', { expect: 1, at: START, by: ANN });
       assert.deepEqual(await values(store, 'instance', 'vm'), {});
-      await store.putInstances([{ ...write('vm'), secrets: sealed({ one: null, two: '2' }) }], { at: START });
+      await store.putInstances([{ ...write('vm'), secrets: sealed({ one: null, two: '2' }) }], { at: START, by: ANN });
       assert.deepEqual(await values(store, 'instance', 'vm'), { two: '2' });
       assert.deepEqual(await values(store, 'instance', 'other'), { one: '1' });
     });
@@ -966,13 +999,13 @@ export function conformance(name: string, makeStore: MakeStore) {
       ];
       for (const [changes, version, kept] of turns) {
         const base = await secretsVersion(store, 'web');
-        await store.putBundleSecrets('web', sealed(changes), { base, at: START });
+        await store.putBundleSecrets('web', sealed(changes), { base, at: START, by: ANN });
         assert.equal(await secretsVersion(store, 'web'), version);
         assert.deepEqual(await values(store, 'bundle', 'web'), kept);
       }
       assert.equal((await store.findBundle('web'))?.latest.number, 1, 'they belong to no revision');
       await put(store, 'web', {}, { base: 1 });
-      await store.putTag('web', 'stable', 1, { at: START });
+      await store.putTag('web', 'stable', 1, { at: START, by: ANN });
       assert.deepEqual(await store.resolveReferences(['web', 'web@stable', 'web@1'].map(parseReference)), [
         { revision: 2, secretsVersion: 3 },
         { revision: 1, secretsVersion: 3 },
@@ -983,9 +1016,9 @@ export function conformance(name: string, makeStore: MakeStore) {
     contract('putBundleSecrets refuses a bundle that is not there or retired, and an old base', async (store) => {
       await put(store, 'web');
       await put(store, 'old');
-      await store.retireBundle('old', { base: 1, at: START });
+      await store.retireBundle('old', { base: 1, at: START, by: ANN });
       const change = (bundle: string, base: number) =>
-        store.putBundleSecrets(bundle, sealed({ one: 'lost' }), { base, at: START });
+        store.putBundleSecrets(bundle, sealed({ one: 'lost' }), { base, at: START, by: ANN });
       await refused(change('other', 0), 'not_found', 'unknown_bundle');
       await refused(change('old', 0), 'not_found', 'unknown_bundle');
       await refused(change('web', 1), 'conflict', 'changed_meanwhile');
@@ -998,7 +1031,7 @@ export function conformance(name: string, makeStore: MakeStore) {
       await put(store, 'web');
       const results = await Promise.allSettled(
         Array.from({ length: 8 }, (_, index) =>
-          store.putBundleSecrets('web', sealed({ [`s${index}`]: 'x' }), { base: 0, at: START }),
+          store.putBundleSecrets('web', sealed({ [`s${index}`]: 'x' }), { base: 0, at: START, by: ANN }),
         ),
       );
       const losers = results.filter((result) => result.status === 'rejected');
@@ -1009,8 +1042,8 @@ export function conformance(name: string, makeStore: MakeStore) {
 
     contract('a retired bundle has none, none when it is revived, and their version goes on counting', async (store) => {
       await put(store, 'web');
-      await store.putBundleSecrets('web', sealed({ one: '1' }), { base: 0, at: START });
-      await store.retireBundle('web', { base: 1, at: START });
+      await store.putBundleSecrets('web', sealed({ one: '1' }), { base: 0, at: START, by: ANN });
+      await store.retireBundle('web', { base: 1, at: START, by: ANN });
       assert.deepEqual(await values(store, 'bundle', 'web'), {});
       await put(store, 'web');
       assert.deepEqual(await values(store, 'bundle', 'web'), {});
@@ -1021,9 +1054,9 @@ export function conformance(name: string, makeStore: MakeStore) {
       await put(store, 'same');
       await put(store, 'other');
       const names = Object.fromEntries(['b', 'a_b', 'a.b', 'aa', 'B', 'a-b'].map((secret) => [secret, 'x']));
-      await store.putBundleSecrets('same', sealed(names), { base: 0, at: START });
-      await store.putBundleSecrets('other', sealed({ o: 'x' }), { base: 0, at: START });
-      await store.putInstances([{ ...write('same'), secrets: sealed({ i: 'x' }) }], { at: START });
+      await store.putBundleSecrets('same', sealed(names), { base: 0, at: START, by: ANN });
+      await store.putBundleSecrets('other', sealed({ o: 'x' }), { base: 0, at: START, by: ANN });
+      await store.putInstances([{ ...write('same'), secrets: sealed({ i: 'x' }) }], { at: START, by: ANN });
       const found = await store.findSecrets([
         { kind: 'bundle', name: 'other' },
         { kind: 'bundle', name: 'none' },
@@ -1043,10 +1076,10 @@ export function conformance(name: string, makeStore: MakeStore) {
     contract('listSecrets gives every one by kind, owner and name, page by page', async (store) => {
       await put(store, 'web');
       await put(store, 'a.b');
-      await store.putBundleSecrets('web', sealed({ two: '2', one: '1' }), { base: 0, at: START });
-      await store.putBundleSecrets('a.b', sealed({ one: '1' }), { base: 0, at: START });
+      await store.putBundleSecrets('web', sealed({ two: '2', one: '1' }), { base: 0, at: START, by: ANN });
+      await store.putBundleSecrets('a.b', sealed({ one: '1' }), { base: 0, at: START, by: ANN });
       const list = ['vm', 'a0', 'a-b'].map((vm) => ({ ...write(vm), secrets: sealed({ x: vm }) }));
-      await store.putInstances(list, { at: START });
+      await store.putInstances(list, { at: START, by: ANN });
       const seen: string[] = [];
       for (let after: StoredSecret['key'] | null = null; ; ) {
         const page: StoredSecret[] = await store.listSecrets({ after, limit: 2 });
@@ -1067,12 +1100,12 @@ export function conformance(name: string, makeStore: MakeStore) {
 
     contract('resealSecret replaces the sealed form it was shown, and nothing else', async (store) => {
       await put(store, 'web');
-      await store.putBundleSecrets('web', sealed({ one: 'old', two: 'old' }), { base: 0, at: START });
-      await store.putInstances([{ ...write('web'), secrets: sealed({ one: 'old' }) }], { at: START });
+      await store.putBundleSecrets('web', sealed({ one: 'old', two: 'old' }), { base: 0, at: START, by: ANN });
+      await store.putInstances([{ ...write('web'), secrets: sealed({ one: 'old' }) }], { at: START, by: ANN });
       const owner = { kind: 'bundle', name: 'web' } as const;
       const [before = []] = await store.findSecrets([owner]);
       const reseal = (name: string, from: string, to: string) =>
-        store.resealSecret({ owner, name }, Buffer.from(from), Buffer.from(to));
+        store.resealSecret({ owner, name }, Buffer.from(from), Buffer.from(to), { at: START, by: ANN });
       assert.equal(await reseal('one', 'old', 'new'), true);
       assert.equal(await reseal('one', 'old', 'newer'), false, 'it was changed meanwhile');
       assert.equal(await reseal('none', 'old', 'newer'), false);
@@ -1091,8 +1124,8 @@ export function conformance(name: string, makeStore: MakeStore) {
     const scene = async (store: Store) => {
       for (const base of [null, 1, 2]) await put(store, 'web', { 'a.sh': `${base}` }, { base });
       await put(store, 'db');
-      await store.putTag('web', 'stable', 2, { at: START });
-      await store.putBundleSecrets('web', sealed({ one: '1' }), { base: 0, at: START });
+      await store.putTag('web', 'stable', 2, { at: START, by: ANN });
+      await store.putBundleSecrets('web', sealed({ one: '1' }), { base: 0, at: START, by: ANN });
       await store.putInstances(
         [
           write('a', { bundles: ['web', 'web@1', 'db'] }),
@@ -1100,9 +1133,9 @@ export function conformance(name: string, makeStore: MakeStore) {
           write('c', { bundles: ['web@1'] }),
           write('d', { bundles: ['db'] }),
         ],
-        { at: START },
+        { at: START, by: ANN },
       );
-      await store.putInstances([write('b', { bundles: ['db', 'web@stable'] })], { at: START });
+      await store.putInstances([write('b', { bundles: ['db', 'web@stable'] })], { at: START, by: ANN });
     };
     const seen: Sight = {
       references: new Map([
@@ -1122,10 +1155,11 @@ export function conformance(name: string, makeStore: MakeStore) {
     };
     const writes: Record<string, (store: Store, sight: Sight) => Promise<unknown>> = {
       putRevision: (store, sight) => put(store, 'new', { 'n.sh': 'new' }, { sight }),
-      putTag: (store, sight) => store.putTag('db', 'stable', 1, { at: START, sight }),
+      putTag: (store, sight) => store.putTag('db', 'stable', 1, { at: START, by: ANN, sight }),
       putInstances: (store, sight) =>
-        store.putInstances([{ ...write('vm'), secrets: sealed({ one: '1' }) }], { at: START, sight }),
-      putBundleSecrets: (store, sight) => store.putBundleSecrets('db', sealed({ one: '1' }), { base: 0, at: START, sight }),
+        store.putInstances([{ ...write('vm'), secrets: sealed({ one: '1' }) }], { at: START, by: ANN, sight }),
+      putBundleSecrets: (store, sight) =>
+        store.putBundleSecrets('db', sealed({ one: '1' }), { base: 0, at: START, by: ANN, sight }),
     };
     const written = async (store: Store) => [
       await store.findBundle('new'),
@@ -1137,10 +1171,10 @@ export function conformance(name: string, makeStore: MakeStore) {
     /** What happens meanwhile, and what the refusal names. */
     const meanwhile: Record<string, [named: string, happens: (store: Store) => Promise<unknown>]> = {
       'a new revision': ['web', (store) => put(store, 'web', {}, { base: 3 })],
-      'a moved tag': ['web@stable', (store) => store.putTag('web', 'stable', 3, { at: START })],
+      'a moved tag': ['web@stable', (store) => store.putTag('web', 'stable', 3, { at: START, by: ANN })],
       "a change of a bundle's secrets": [
         'web',
-        (store) => store.putBundleSecrets('web', sealed({ one: null }), { base: 1, at: START }),
+        (store) => store.putBundleSecrets('web', sealed({ one: null }), { base: 1, at: START, by: ANN }),
       ],
       'a retired bundle': [
         'db',
@@ -1148,30 +1182,39 @@ export function conformance(name: string, makeStore: MakeStore) {
           const followers = { a: ['web', 'web@1'], b: ['web@stable'], d: [] };
           await store.putInstances(
             Object.entries(followers).map(([vm, bundles]) => write(vm, { bundles })),
-            { at: START },
+            { at: START, by: ANN },
           );
-          await store.retireBundle('db', { base: 1, at: START });
+          await store.retireBundle('db', { base: 1, at: START, by: ANN });
         },
       ],
       'a purge of what was pinned': [
         'web@1',
         async (store) => {
-          await store.putInstances([write('a', { bundles: ['web'] }), write('c', { bundles: ['web'] })], { at: START });
-          await store.purgeRevision('web', 1, START);
+          await store.putInstances([write('a', { bundles: ['web'] }), write('c', { bundles: ['web'] })], {
+            at: START,
+            by: ANN,
+          });
+          await store.purgeRevision('web', 1, { at: START, by: ANN });
         },
       ],
-      'a new follower': ['e', (store) => store.putInstances([write('e', { bundles: ['web@3'] })], { at: START })],
+      'a new follower': ['e', (store) => store.putInstances([write('e', { bundles: ['web@3'] })], { at: START, by: ANN })],
       'a changed follower': [
         'c',
-        (store) => store.putInstances([write('c', { bundles: ['web@1'], vars: { x: 1 } })], { at: START }),
+        (store) => store.putInstances([write('c', { bundles: ['web@1'], vars: { x: 1 } })], { at: START, by: ANN }),
       ],
       "a change of a follower's secrets": [
         'c',
         (store) =>
-          store.putInstances([{ ...write('c', { bundles: ['web@1'] }), secrets: sealed({ one: '1' }) }], { at: START }),
+          store.putInstances([{ ...write('c', { bundles: ['web@1'] }), secrets: sealed({ one: '1' }) }], {
+            at: START,
+            by: ANN,
+          }),
       ],
-      'a follower that is one no more': ['c', (store) => store.putInstances([write('c', { bundles: ['db'] })], { at: START })],
-      'a follower that is retired': ['c', (store) => store.retireInstance('c', { expect: 1, at: START })],
+      'a follower that is one no more': [
+        'c',
+        (store) => store.putInstances([write('c', { bundles: ['db'] })], { at: START, by: ANN }),
+      ],
+      'a follower that is retired': ['c', (store) => store.retireInstance('c', { expect: 1, at: START, by: ANN })],
     };
 
     for (const [method, change] of Object.entries(writes)) {
@@ -1215,7 +1258,7 @@ export function conformance(name: string, makeStore: MakeStore) {
 
     contract('what is no follower may change', async (store) => {
       await scene(store);
-      await store.putInstances([write('d', { bundles: ['db'], vars: { x: 1 } }), write('e')], { at: START });
+      await store.putInstances([write('d', { bundles: ['db'], vars: { x: 1 } }), write('e')], { at: START, by: ANN });
       await store.recordDeliveries([delivery(await found(store, 'a'))]);
       await put(store, 'new', {}, { sight: seen });
     });
@@ -1231,11 +1274,12 @@ export function conformance(name: string, makeStore: MakeStore) {
           round % 2
             ? put(store, 'web', {}, { base: latest, sight: { references, followers: { bundle: 'web', versions } } })
             : store.putBundleSecrets('web', sealed({ one: vm }), {
+                by: ANN,
                 base: await secretsVersion(store, 'web'),
                 at: START,
                 sight: { references, followers: { bundle: 'web', versions } },
               }),
-          store.putInstances([write(vm, { bundles: ['web'] })], { at: START, sight: { references } }),
+          store.putInstances([write(vm, { bundles: ['web'] })], { at: START, by: ANN, sight: { references } }),
         ]);
         const refusals = [published, registered].filter((result) => result.status === 'rejected');
         assert.deepEqual(
@@ -1249,7 +1293,7 @@ export function conformance(name: string, makeStore: MakeStore) {
     contract('of two publishes that each looked at what the other changes, one is refused', async (store) => {
       await put(store, 'web');
       await put(store, 'db');
-      await store.putInstances([write('vm', { bundles: ['web', 'db'] })], { at: START });
+      await store.putInstances([write('vm', { bundles: ['web', 'db'] })], { at: START, by: ANN });
       for (let round = 1; round <= 8; round++) {
         const [web, db] = await store.resolveReferences(['web', 'db'].map(parseReference));
         assert.ok(web && db);
@@ -1348,7 +1392,7 @@ export function conformance(name: string, makeStore: MakeStore) {
     contract('a batch larger than a statement is one batch', async (store) => {
       const written = await store.putInstances(
         Array.from({ length: 1500 }, (_, index) => write(`vm-${index}`)),
-        { at: START },
+        { at: START, by: ANN },
       );
       const ids = await store.recordDeliveries(written.map(({ instance }) => delivery(instance)));
       assert.equal(new Set(ids).size, 1500);
@@ -1627,10 +1671,10 @@ export function migrationConformance(name: string, makeDatabase: (t: TestContext
         { bundle: 'web', sha256: sha256('leak'), revisions: 1 },
         { bundle: 'web', sha256: sha256('shared'), revisions: total },
       ]);
-      await store.purgeRevision('web', 7, START);
+      await store.purgeRevision('web', 7, { at: START, by: ANN });
       assert.equal(await store.findBody(sha256('leak')), null);
       assert.ok(await store.findBody(sha256('shared')));
-      const [written] = await store.putInstances([{ ...write('vm'), secrets: sealed({ one: '1' }) }], { at: START });
+      const [written] = await store.putInstances([{ ...write('vm'), secrets: sealed({ one: '1' }) }], { at: START, by: ANN });
       assert.equal(written?.instance.version, 4);
     });
 
@@ -1676,13 +1720,13 @@ function put(
     bodies = made.bodies,
     base = null,
     at = START,
-    author = 'ann',
+    by = ANN,
     message = null,
     sight,
   } = change;
   const content: RevisionContent = { order, vars, parts };
   const digest = revisionDigest(content);
-  return store.putRevision({ bundle, base, content, digest, bodies, at, author, message, ...(sight && { sight }) });
+  return store.putRevision({ bundle, base, content, digest, bodies, at, by, message, ...(sight && { sight }) });
 }
 
 export function write(name: string, spec: Partial<InstanceSpec> = {}): InstanceWrite {
@@ -1737,7 +1781,7 @@ async function found(store: Store, name: string): Promise<Instance> {
 }
 
 async function registered(store: Store, name: string): Promise<Instance> {
-  await store.putInstances([write(name)], { at: START });
+  await store.putInstances([write(name)], { at: START, by: ANN });
   return found(store, name);
 }
 

@@ -1,10 +1,10 @@
 import { type FastifyPluginAsyncTypebox, type Static, Type } from '@fastify/type-provider-typebox';
 import { malformed } from '../../domain/errors.ts';
-import type { InstanceSpec } from '../../domain/instance.ts';
+import { type InstanceSpec, instanceEtag } from '../../domain/instance.ts';
 import type { Json, JsonObject } from '../../domain/json.ts';
 import { LIMITS } from '../../domain/limits.ts';
 import type { InstanceFilter } from '../../domain/store.ts';
-import { type InstanceService, instanceEtag, mergePatch, type SecretChanges } from '../../service/instances.ts';
+import { type InstanceService, mergePatch, type SecretChanges } from '../../service/instances.ts';
 import { DOCUMENT_TYPES, quoted, readDocument, readDocumentList, readInstance } from '../document.ts';
 import {
   ConditionHeaders,
@@ -103,6 +103,7 @@ export const instanceRoutes: FastifyPluginAsyncTypebox<{ instances: InstanceServ
   app.get(
     '/instances',
     {
+      config: { role: 'viewer' },
       schema: {
         operationId: 'listInstances',
         summary: 'List instances by name',
@@ -130,7 +131,7 @@ export const instanceRoutes: FastifyPluginAsyncTypebox<{ instances: InstanceServ
     },
     async (request, reply) => {
       const { limit = LIMITS.pageDefault, after = null, label, format, ...rest } = request.query;
-      const filter: InstanceFilter = { ...rest, labels: label?.map(parseLabel) };
+      const filter: InstanceFilter = { ...rest, labels: label?.map(parseLabel), names: request.actor.scope.instances };
       const items = await instances.list({ after, limit }, filter);
       if (format === 'text')
         return sendColumns(
@@ -152,6 +153,7 @@ export const instanceRoutes: FastifyPluginAsyncTypebox<{ instances: InstanceServ
   app.put(
     '/instances',
     {
+      config: { role: 'editor' },
       bodyLimit: LIMITS.instanceListBytes,
       preParsing: beforeBody(),
       preValidation: readDocumentList,
@@ -174,10 +176,10 @@ export const instanceRoutes: FastifyPluginAsyncTypebox<{ instances: InstanceServ
     },
     async (request, reply) => {
       const list = request.body.map(({ name, ...body }) => ({ name, spec: toSpec(body), secrets: toSecrets(body) }));
-      const reports = await instances.putAll(list, request.query);
+      const reports = await instances.putAll(list, { ...request.query, by: request.actor });
       return reply.send({
         changed: reports.filter(({ changed }) => changed).length,
-        items: reports.map((report) => ({ ...viewReport(report), changed: report.changed })),
+        items: reports.map((report) => ({ ...viewReport(report, request.actor), changed: report.changed })),
       });
     },
   );
@@ -185,6 +187,7 @@ export const instanceRoutes: FastifyPluginAsyncTypebox<{ instances: InstanceServ
   app.get(
     '/instances/:instance',
     {
+      config: { role: 'viewer' },
       schema: {
         operationId: 'getInstance',
         summary: 'An instance as it was stated, and what there is to say about it now',
@@ -195,13 +198,14 @@ export const instanceRoutes: FastifyPluginAsyncTypebox<{ instances: InstanceServ
     },
     async (request, reply) => {
       const report = await instances.get(request.params.instance);
-      return sendEtag(reply, instanceEtag(report.instance)).send(viewReport(report));
+      return sendEtag(reply, instanceEtag(report.instance)).send(viewReport(report, request.actor));
     },
   );
 
   app.put(
     '/instances/:instance',
     {
+      config: { role: 'editor' },
       bodyLimit: LIMITS.instanceBodyBytes,
       preParsing: etag,
       preValidation: readInstance,
@@ -219,7 +223,7 @@ export const instanceRoutes: FastifyPluginAsyncTypebox<{ instances: InstanceServ
     },
     async (request, reply) => {
       const secrets = toSecrets(request.body, request.formSecrets);
-      const options = { ...request.query, preconditions: preconditionsOf(request), secrets };
+      const options = { ...request.query, by: request.actor, preconditions: preconditionsOf(request), secrets };
       return sendWritten(reply, await instances.put(request.params.instance, toSpec(request.body), options), request.query);
     },
   );
@@ -227,6 +231,7 @@ export const instanceRoutes: FastifyPluginAsyncTypebox<{ instances: InstanceServ
   app.patch(
     '/instances/:instance',
     {
+      config: { role: 'editor' },
       bodyLimit: LIMITS.instanceBodyBytes,
       preParsing: etag,
       preValidation: readDocument,
@@ -243,7 +248,7 @@ export const instanceRoutes: FastifyPluginAsyncTypebox<{ instances: InstanceServ
       },
     },
     async (request, reply) => {
-      const options = { ...request.query, preconditions: preconditionsOf(request) };
+      const options = { ...request.query, by: request.actor, preconditions: preconditionsOf(request) };
       const report = await instances.patch(
         request.params.instance,
         (spec) => {
@@ -267,6 +272,7 @@ export const instanceRoutes: FastifyPluginAsyncTypebox<{ instances: InstanceServ
   app.delete(
     '/instances/:instance',
     {
+      config: { role: 'editor' },
       schema: {
         operationId: 'deleteInstance',
         summary: 'Retire an instance: its stubs stop working',
@@ -278,7 +284,8 @@ export const instanceRoutes: FastifyPluginAsyncTypebox<{ instances: InstanceServ
       },
     },
     async (request, reply) => {
-      await instances.delete(request.params.instance, { ...request.query, preconditions: preconditionsOf(request) });
+      const options = { ...request.query, by: request.actor, preconditions: preconditionsOf(request) };
+      await instances.delete(request.params.instance, options);
       return reply.code(204).send(null);
     },
   );
@@ -286,6 +293,7 @@ export const instanceRoutes: FastifyPluginAsyncTypebox<{ instances: InstanceServ
   app.get(
     '/instances/:instance/stub',
     {
+      config: { role: 'editor' },
       schema: {
         operationId: 'getStub',
         summary: 'The few bytes that go into Nova',

@@ -1,5 +1,6 @@
 import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typebox';
 import type { FastifyReply } from 'fastify';
+import type { Actor } from '../../domain/actor.ts';
 import { LIMITS } from '../../domain/limits.ts';
 import type { Timeline, TimelineEvent, TimelineService } from '../../service/timeline.ts';
 import { Format, Limit, orText, PathName, problems, Time } from '../schemas.ts';
@@ -41,6 +42,7 @@ export const timelineRoutes: FastifyPluginAsyncTypebox<{ timeline: TimelineServi
   app.get(
     '/instances/:instance/timeline',
     {
+      config: { role: 'viewer' },
       schema: {
         operationId: 'getTimeline',
         summary: 'What happened to an instance, newest last',
@@ -62,17 +64,21 @@ export const timelineRoutes: FastifyPluginAsyncTypebox<{ timeline: TimelineServi
     async (request, reply) => {
       const { limit = LIMITS.pageDefault, format } = request.query;
       const found = await timeline.get(request.params.instance, limit);
-      if (format === 'text') return sendLines(reply, found);
-      return reply.send({ items: found.events.map(viewEvent), next: null, reportsDropped: found.reportsDropped });
+      if (format === 'text') return sendLines(reply, found, request.actor);
+      return reply.send({
+        items: found.events.map((event) => viewEvent(event, request.actor)),
+        next: null,
+        reportsDropped: found.reportsDropped,
+      });
     },
   );
 };
 
-function viewEvent(event: TimelineEvent) {
+function viewEvent(event: TimelineEvent, actor: Actor) {
   const at = isoTime(event.at);
   switch (event.kind) {
     case 'fetched':
-      return { at, kind: event.kind, delivery: viewDelivery(event.delivery) };
+      return { at, kind: event.kind, delivery: viewDelivery(event.delivery, actor) };
     case 'manifest':
       return { at, kind: event.kind, manifest: { ...event.manifest, at: isoTime(event.manifest.at) } };
     default:
@@ -81,14 +87,14 @@ function viewEvent(event: TimelineEvent) {
 }
 
 /** One readable line per event; what a manifest's client printed stands indented below it. */
-function sendLines(reply: FastifyReply, { events, reportsDropped }: Timeline): FastifyReply {
-  const lines = events.map((event) => `${isoTime(event.at)}  ${printable(describe(event))}${outputOf(event)}\n`);
+function sendLines(reply: FastifyReply, { events, reportsDropped }: Timeline, actor: Actor): FastifyReply {
+  const lines = events.map((event) => `${isoTime(event.at)}  ${printable(describe(event, actor))}${outputOf(event)}\n`);
   if (reportsDropped > 0)
     lines.push(`${reportsDropped} older reports were dropped: the limit is ${LIMITS.reportsPerInstance}\n`);
   return reply.type('text/plain; charset=utf-8').send(lines.join(''));
 }
 
-function describe(event: TimelineEvent): string {
+function describe(event: TimelineEvent, actor: Actor): string {
   switch (event.kind) {
     case 'registered':
       return 'registered';
@@ -97,10 +103,10 @@ function describe(event: TimelineEvent): string {
     case 'changed':
       return `changed to version ${event.version}`;
     case 'fetched': {
-      const { outcome, revisions, bytes, address, userAgent, purpose, counted, digest } = event.delivery;
+      const { outcome, revisions, bytes, address, userAgent, purpose, counted, digest } = viewDelivery(event.delivery, actor);
       const from = `by ${address || 'nobody'} (${userAgent || 'no user agent'})`;
       if (outcome === 'failed') return `could not be rendered for the ${purpose} URL, asked for ${from}`;
-      const what = `${revisions.join(' ')} (${bytes} bytes, ${digest?.slice(0, 12)})`;
+      const what = `${revisions.join(' ')} (${[`${bytes} bytes`, ...(digest === null ? [] : [digest.slice(0, 12)])].join(', ')})`;
       return `${outcome === 'aborted' ? 'begun to be fetched' : 'fetched'}${counted ? '' : ' again'} ${from}: ${what}`;
     }
     case 'manifest': {
