@@ -1,7 +1,9 @@
 import type { TestContext } from 'node:test';
 import type { FastifyInstance, InjectOptions, LightMyRequestResponse } from 'fastify';
+import type { Role, TokenScope } from '../src/domain/actor.ts';
 import { sha256 } from '../src/domain/bundle.ts';
 import type { Store } from '../src/domain/store.ts';
+import type { ApiServices } from '../src/http/api/index.ts';
 import { type AppDeps, buildApp } from '../src/http/app.ts';
 import type { SchemaSet } from '../src/inspect/schema.ts';
 import { buildServices } from '../src/main.ts';
@@ -19,12 +21,16 @@ export interface TestApp {
   app: FastifyInstance;
   store: Store;
   keys: KeyRing;
+  /** What the api scope is made of. */
+  services: ApiServices;
   /** Moves the clock. */
   tick(milliseconds: number): void;
   /** Everything the app logged. */
   log(): string;
   /** A call of an operator's; `url` is what follows /api/v1. The answer is held against the OpenAPI document. */
   api(method: string, url: string, body?: unknown, headers?: Record<string, string>): Promise<LightMyRequestResponse>;
+  /** Makes an API token. @returns the headers of a call with it */
+  token(role: Role, scope?: Partial<TokenScope>): Promise<{ authorization: string }>;
   /** A call of a machine's. */
   boot(url: string, options?: Partial<InjectOptions>): Promise<LightMyRequestResponse>;
   /** Uploads parts (`bundle/file` → text) and registers an instance with all their bundles, in order. @returns its include URL's path */
@@ -53,15 +59,17 @@ export async function buildTestApp(
   } = overrides;
   let now = START;
   let ids = 0;
+  let tokens = 0;
   const lines: string[] = [];
   const keys = createKeyRing([Buffer.alloc(32, 1)]);
   const clock = () => now;
   const onTrouble = () => undefined;
   const freshId = () => (++ids).toString(16).padStart(16, '0');
   const services = buildServices({ store, keys, publicUrl, schemas, clock, freshId, onTrouble });
+  const authenticate = createAuthenticator({ adminToken, store, clock, onTrouble });
   const app = await buildApp({
     ...services,
-    authenticate: createAuthenticator({ adminToken, store, clock, onTrouble }),
+    authenticate,
     scopes: 'all',
     log: { level: 'info', stream: { write: (line) => lines.push(line) } },
     ...rest,
@@ -92,11 +100,17 @@ export async function buildTestApp(
     app,
     store,
     keys,
+    services: { ...services, authenticate },
     tick: (milliseconds) => {
       now += milliseconds;
     },
     log: () => lines.join(''),
     api,
+    async token(role, { bundles = null, instances = null } = {}) {
+      const answer = await api('POST', '/tokens', { name: `${role}-${++tokens}`, role, bundles, instances });
+      if (answer.statusCode !== 201) throw new Error(answer.body);
+      return { authorization: `Bearer ${answer.json().token}` };
+    },
     boot: (url, options = {}) => app.inject({ method: 'GET', url, ...options }),
     async register(instance, parts) {
       const bundles = new Set<string>();
@@ -122,8 +136,9 @@ export async function snapshot({ store }: Pick<TestApp, 'store'>): Promise<strin
   const revisions = await Promise.all(bundles.map(({ name }) => store.listRevisions(name, page)));
   const tags = await Promise.all(bundles.map(async ({ name }) => (await store.findBundle(name))?.tags));
   const deliveries = await Promise.all(instances.map(({ name }) => store.listDeliveries(name, page)));
+  const tokens = (await store.listTokens(page)).map(({ lastUsedAt: _, ...token }) => token);
   const secrets = (await store.listSecrets(page)).map(({ key, sealed }) => [key, sha256(sealed)]);
-  return sha256(JSON.stringify({ bundles, instances, revisions, tags, deliveries, secrets }));
+  return sha256(JSON.stringify({ bundles, instances, revisions, tags, deliveries, secrets, tokens }));
 }
 
 /** One call that must be refused: what is wrong, the call, and what the answer is. */

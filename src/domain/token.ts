@@ -31,6 +31,11 @@ export type TokenCursor = Pick<Token, 'name' | 'id'>;
 export const TOKEN_ID_LENGTH = 8;
 export const TOKEN_SECRET_BYTES = 32;
 
+/** Whether a text could be a token's id. */
+export function isTokenId(text: string): boolean {
+  return /^[a-z0-9]{8}$/.test(text);
+}
+
 /** 256 bits in base64url are 43 characters. */
 const FORM = /^bb_([a-z0-9]{8})_([A-Za-z0-9_-]{43})$/;
 

@@ -88,8 +88,8 @@ export function createDeliveryService(deps: {
       await record(failed).catch((lost) => onTrouble(lost, 'a failed delivery could not be put into the ledger'));
       throw error;
     }
-    const { digest, bytes, revisions } = document;
-    const id = await record({ ...circumstances, digest, bytes: bytes.length, revisions, outcome: 'delivered' });
+    const { digest, bytes, revisions, holdsSecrets } = document;
+    const id = await record({ ...circumstances, digest, bytes: bytes.length, revisions, holdsSecrets, outcome: 'delivered' });
     const aborted = () => {
       store.closeDelivery(id, 'aborted').catch((lost) => onTrouble(lost, 'an aborted delivery could not be marked'));
     };

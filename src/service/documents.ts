@@ -115,7 +115,7 @@ export interface DocumentService {
   render(instance: DocumentOwner): Promise<Document>;
   /**
    * The same with `‹secret:name›` in the secrets' places. `readable`: every text as it reads instead of encoded, for a person; `masked`: with
-   * `‹hidden›` in the place of its capability, for whoever may not speak in its name.
+   * `<hidden>` in the place of its capability, for whoever may not speak in its name.
    */
   preview(instance: DocumentOwner, options: { readable: boolean; masked: boolean }): Promise<Preview>;
   /** The parts of a preview, in order. */
@@ -189,7 +189,8 @@ export function createDocumentService({
   const losses = new LRUCache<string, Finding[]>({ max: REMEMBERED_LOSSES });
 
   const draw = (parts: readonly CompiledPart[], instance: DocumentOwner, masked = false) => {
-    const capability = masked ? '‹hidden›' : keys.capability('report', instance);
+    // ASCII, so that what it stands in reads the same in a preview.
+    const capability = masked ? '<hidden>' : keys.capability('report', instance);
     return renderDocument(parts, { ...instance, reportUrl: `${publicUrl}/r/${capability}` }, rules);
   };
 

@@ -107,7 +107,7 @@ export interface InstanceService {
    * @throws forbidden `reveal_needed` when secrets are in it and `reveal` is not said; unavailable when the audit cannot be written
    */
   userData(name: string, reveal: boolean, by: Actor): Promise<Document>;
-  /** The document as a person reads it, with `‹secret:name›` in the secrets' places, and for a viewer `‹hidden›` in its capability's. */
+  /** The document as a person reads it, with `‹secret:name›` in the secrets' places, and for a viewer `<hidden>` in its capability's. */
   preview(name: string, by: Actor): Promise<Preview>;
   /** What cloud-init will make of its document, secrets left out, and for a viewer its capability. */
   explain(name: string, by: Actor): Promise<Explanation>;

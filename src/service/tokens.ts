@@ -16,6 +16,7 @@ import { checkName } from '../domain/names.ts';
 import type { Page, Store } from '../domain/store.ts';
 import {
   formatToken,
+  isTokenId,
   parseToken,
   TOKEN_ID_LENGTH,
   TOKEN_SECRET_BYTES,
@@ -78,7 +79,7 @@ const PAGE = 1000;
 
 export function createTokenService({ store, clock }: { store: Store; clock: () => number }): TokenService {
   async function known(id: string, by: Actor): Promise<Token> {
-    const found = await store.findToken(id);
+    const found = isTokenId(id) ? await store.findToken(id) : null;
     if (!found || !isWithin(found, by)) throw notFound('unknown_token', 'there is no such token');
     const { sha256: _, ...token } = found;
     return token;

@@ -92,8 +92,8 @@ export const deliveryRoutes: FastifyPluginAsyncTypebox<{ deliveries: DeliverySer
   );
 };
 
-/** From the digest of a document that holds secrets they could be guessed at: a viewer is not told it. */
-export function viewDelivery({ inputs: _, ...delivery }: Delivery, { role }: Pick<Actor, 'role'>) {
-  const masked = delivery.holdsSecrets && !roleSuffices(role, 'editor');
+/** From the digest of a document that holds secrets they could be guessed at: a viewer is not told it, nor where that is not known (older rows). */
+export function viewDelivery({ inputs, ...delivery }: Delivery, { role }: Pick<Actor, 'role'>) {
+  const masked = (delivery.holdsSecrets || inputs === null) && !roleSuffices(role, 'editor');
   return { ...delivery, at: isoTime(delivery.at), digest: masked ? null : delivery.digest };
 }

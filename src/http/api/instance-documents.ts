@@ -118,7 +118,7 @@ export const instanceDocumentRoutes: FastifyPluginAsyncTypebox<{ instances: Inst
       schema: {
         operationId: 'previewUserData',
         summary: 'The document as a person reads it, with ‹secret:name› in the secrets’ places; not a delivery',
-        description: 'To a viewer the machine’s capability is ‹hidden›.',
+        description: 'To a viewer the machine’s capability is <hidden>.',
         tags,
         params: Params,
         response: { 200: DOCUMENT, ...problems(400, 404, 422) },
