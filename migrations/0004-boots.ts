@@ -103,9 +103,14 @@ export const boots: Migration = {
 };
 
 /** Whatever a statement of ours may come to say, a line of the audit stays as it was written. */
-const APPEND_ONLY_SQLITE = ['update', 'delete'].map(
-  (change) =>
-    `create trigger audit_refuses_${change} before ${change} on audit begin select raise(abort, 'the audit is append-only'); end`,
+const APPEND_ONLY_SQLITE = [
+  ['update', ''],
+  ['delete', ''],
+  // What `replace` takes away fires no trigger.
+  ['insert', 'when exists (select 1 from audit where id = new.id)'],
+].map(
+  ([change, when]) =>
+    `create trigger audit_refuses_${change} before ${change} on audit ${when} begin select raise(abort, 'the audit is append-only'); end`,
 );
 const APPEND_ONLY_POSTGRES = [
   `create function audit_refuses_change() returns trigger language plpgsql as

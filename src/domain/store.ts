@@ -247,9 +247,9 @@ export interface Store {
 
   /**
    * Keeps a new token.
-   * @throws conflict `token_exists` when one of that name is living; invalid `too_many_tokens` when LIMITS.livingTokens are
+   * @throws conflict `token_exists` when one of that name is living; invalid `too_many_tokens` when `limit` are
    */
-  createToken(token: NewToken, change: Change): Promise<Token>;
+  createToken(token: NewToken, change: Change & { limit: number }): Promise<Token>;
   /**
    * Keeps `next` in the place of one that is living, with its name, role and scope; the old one expires at `until`, or when it would have.
    * @throws not_found `unknown_token`; conflict `token_revoked`, `token_expired`; invalid `too_many_tokens`
@@ -257,7 +257,7 @@ export interface Store {
   rotateToken(
     id: string,
     next: Pick<NewToken, 'id' | 'sha256'>,
-    change: Change & { until: number },
+    change: Change & { until: number; limit: number },
   ): Promise<{ old: Token; next: Token }>;
   /** It opens nothing from now on; revoked again it stays as it is. @throws not_found `unknown_token` */
   revokeToken(id: string, change: Change): Promise<void>;

@@ -12,6 +12,7 @@ import {
 } from '../domain/actor.ts';
 import { sha256 } from '../domain/bundle.ts';
 import { forbidden, invalid, notFound, unauthenticated } from '../domain/errors.ts';
+import { LIMITS } from '../domain/limits.ts';
 import { checkName } from '../domain/names.ts';
 import type { Page, Store } from '../domain/store.ts';
 import {
@@ -97,7 +98,8 @@ export function createTokenService({ store, clock }: { store: Store; clock: () =
       if (!isWithin({ role, scope }, by))
         throw forbidden('beyond_token', 'the token could do more than yours: give it your role and scope, or less');
       const { id, secret } = fresh();
-      const token = await store.createToken({ id, name, role, scope, sha256: sha256(secret), expiresAt }, { at, by });
+      const wanted = { id, name, role, scope, sha256: sha256(secret), expiresAt };
+      const token = await store.createToken(wanted, { at, by, limit: LIMITS.livingTokens });
       return { token, text: formatToken(id, secret) };
     },
 
@@ -124,7 +126,7 @@ export function createTokenService({ store, clock }: { store: Store; clock: () =
       await known(id, by);
       const at = clock();
       const { id: nextId, secret } = fresh();
-      const change = { at, by, until: at + overlap };
+      const change = { at, by, until: at + overlap, limit: LIMITS.livingTokens };
       const { next } = await store.rotateToken(id, { id: nextId, sha256: sha256(secret) }, change);
       return { token: next, text: formatToken(nextId, secret) };
     },

@@ -1,8 +1,7 @@
 import { type Kysely, type Selectable, sql, type Transaction } from 'kysely';
-import type { NamePatterns, Role, TokenScope } from '../domain/actor.ts';
+import type { Actor, NamePatterns, Role, TokenScope } from '../domain/actor.ts';
 import type { AuditDetail } from '../domain/audit.ts';
 import { conflict, invalid, notFound } from '../domain/errors.ts';
-import { LIMITS } from '../domain/limits.ts';
 import type { Store } from '../domain/store.ts';
 import { type NewToken, type Token, tokenState, USE_NOTED_MS } from '../domain/token.ts';
 import { noteAudit } from './audit.ts';
@@ -13,7 +12,7 @@ type TokenStore = Pick<Store, 'createToken' | 'rotateToken' | 'revokeToken' | 'f
 /** API tokens, their secrets as hashes only. */
 export function tokenStore(database: Database): TokenStore {
   return {
-    createToken: (token, { at, by, detail }) =>
+    createToken: (token, { at, by, limit, detail }) =>
       database.write(async (db) => {
         const namesake = await selectLiving(db, at).where('name', '=', token.name).select('id').executeTakeFirst();
         if (namesake)
@@ -21,13 +20,13 @@ export function tokenStore(database: Database): TokenStore {
             'token_exists',
             `a token called ${token.name} is living, and the audit knows who by the name: rotate or revoke ${namesake.id}, or take another name`,
           );
-        const kept = await insert(db, token, at, by.name);
+        const kept = await insert(db, token, { at, by, limit });
         const note = { action: 'create', before: null, after: token.id, detail: { ...describe(kept), ...detail } };
         await noteAudit(db, at, by, { ...note, kind: 'token', name: token.name });
         return kept;
       }),
 
-    rotateToken: (id, next, { at, by, until, detail }) =>
+    rotateToken: (id, next, { at, by, until, limit, detail }) =>
       database.write(async (db) => {
         const old = await selectToken(db, id);
         if (!old) throw unknownToken();
@@ -38,12 +37,8 @@ export function tokenStore(database: Database): TokenStore {
         // As long a life as the old one was given.
         const lifetime = old.expiresAt === null ? null : old.expiresAt - old.createdAt;
         const { name, role, scope } = old;
-        const kept = await insert(
-          db,
-          { ...next, name, role, scope, expiresAt: lifetime === null ? null : at + lifetime },
-          at,
-          by.name,
-        );
+        const fresh = { ...next, name, role, scope, expiresAt: lifetime === null ? null : at + lifetime };
+        const kept = await insert(db, fresh, { at, by, limit });
         const told = { ...describe(kept), oldExpiresAt: new Date(expiresAt).toISOString(), ...detail };
         await noteAudit(db, at, by, { action: 'rotate', kind: 'token', name, before: id, after: next.id, detail: told });
         return { old: { ...old, expiresAt }, next: kept };
@@ -83,11 +78,15 @@ export function tokenStore(database: Database): TokenStore {
   };
 }
 
-async function insert(db: Transaction<Schema>, token: NewToken, at: number, createdBy: string): Promise<Token> {
+async function insert(
+  db: Transaction<Schema>,
+  token: NewToken,
+  { at, by, limit }: { at: number; by: Actor; limit: number },
+): Promise<Token> {
   const { living } = await selectLiving(db, at)
     .select((eb) => eb.fn.countAll<number>().as('living'))
     .executeTakeFirstOrThrow();
-  if (living >= LIMITS.livingTokens)
+  if (living >= limit)
     throw invalid('too_many_tokens', `there are ${living} living tokens, the most there may be: revoke some`);
   const { id, name, role, scope, sha256, expiresAt } = token;
   const row = await db
@@ -95,7 +94,7 @@ async function insert(db: Transaction<Schema>, token: NewToken, at: number, crea
     .values({
       ...{ id, name, role, sha256 },
       ...{ bundles: JSON.stringify(scope.bundles), instances: JSON.stringify(scope.instances) },
-      ...{ created_at: at, created_by: plain(createdBy), expires_at: expiresAt, revoked_at: null, last_used_at: null },
+      ...{ created_at: at, created_by: plain(by.name), expires_at: expiresAt, revoked_at: null, last_used_at: null },
     })
     .returningAll()
     .executeTakeFirstOrThrow();

@@ -2,6 +2,8 @@ import assert from 'node:assert/strict';
 import { describe, type TestContext, test } from 'node:test';
 import { sql } from 'kysely';
 import { type Migration, migrations } from '../../migrations/index.ts';
+import { EVERYTHING, type NamePatterns } from '../../src/domain/actor.ts';
+import type { AuditFilter } from '../../src/domain/audit.ts';
 import { NO_BOOT } from '../../src/domain/boot.ts';
 import { type Part, type RevisionContent, revisionDigest, sha256 } from '../../src/domain/bundle.ts';
 import { type NewDelivery, REPEAT_WINDOW_MS } from '../../src/domain/delivery.ts';
@@ -19,6 +21,7 @@ import {
   type Store,
   type StoredSecret,
 } from '../../src/domain/store.ts';
+import { type NewToken, USE_NOTED_MS } from '../../src/domain/token.ts';
 import type { Database } from '../../src/store/database.ts';
 import { migrate } from '../../src/store/migrate.ts';
 import { createStore } from '../../src/store/open.ts';
@@ -1505,6 +1508,332 @@ export function conformance(name: string, makeStore: MakeStore) {
     });
   });
 
+  describe(`${name}: tokens`, () => {
+    const token = (id: string, change: Partial<NewToken> = {}): NewToken => ({
+      id,
+      name: `of-${id}`,
+      role: 'editor',
+      scope: { bundles: ['web-*'], instances: null },
+      sha256: sha256(id),
+      expiresAt: null,
+      ...change,
+    });
+    const by = { at: START, by: ANN, limit: 100 };
+
+    contract('createToken keeps it whole, findToken and listTokens give it back', async (store) => {
+      const kept = await store.createToken(token('aaaaaaaa', { expiresAt: START + 5 }), by);
+      assert.deepEqual(kept, {
+        id: 'aaaaaaaa',
+        name: 'of-aaaaaaaa',
+        role: 'editor',
+        scope: { bundles: ['web-*'], instances: null },
+        createdAt: START,
+        createdBy: 'ann',
+        expiresAt: START + 5,
+        revokedAt: null,
+        lastUsedAt: null,
+      });
+      assert.deepEqual(await store.findToken('aaaaaaaa'), { ...kept, sha256: sha256('aaaaaaaa') });
+      assert.deepEqual(await store.listTokens(ALL), [kept]);
+      assert.equal(await store.findToken('bbbbbbbb'), null);
+    });
+
+    contract('a name is one living token’s, and free again when that is revoked or has expired', async (store) => {
+      await store.createToken(token('aaaaaaaa', { name: 'ci', expiresAt: START + 5 }), by);
+      const again = (id: string, at: number) => store.createToken(token(id, { name: 'ci' }), { ...by, at });
+      const error = await refused(again('bbbbbbbb', START + 4), 'conflict', 'token_exists');
+      assert.match(error.message, /aaaaaaaa/);
+      await again('bbbbbbbb', START + 5);
+      await refused(again('cccccccc', START + 6), 'conflict', 'token_exists');
+      await store.revokeToken('bbbbbbbb', by);
+      await again('cccccccc', START + 7);
+      const page = await store.listTokens({ after: null, limit: 2 });
+      const rest = await store.listTokens({ after: page.at(-1) ?? null, limit: 2 });
+      assert.deepEqual(
+        [...page, ...rest].map(({ id }) => id),
+        ['aaaaaaaa', 'bbbbbbbb', 'cccccccc'],
+      );
+    });
+
+    contract('of two made at once with one name one is', async (store) => {
+      const made = await Promise.allSettled(
+        ['aaaaaaaa', 'bbbbbbbb', 'cccccccc'].map((id) => store.createToken(token(id, { name: 'ci' }), by)),
+      );
+      assert.equal(made.filter(({ status }) => status === 'fulfilled').length, 1);
+    });
+
+    contract('revoked, it stays listed; revoked again it stays as it is, and the audit has one line', async (store) => {
+      await store.createToken(token('aaaaaaaa'), by);
+      await store.revokeToken('aaaaaaaa', { ...by, at: START + 1 });
+      await store.revokeToken('aaaaaaaa', { ...by, at: START + 2 });
+      assert.deepEqual(
+        (await store.listTokens(ALL)).map(({ revokedAt }) => revokedAt),
+        [START + 1],
+      );
+      assert.deepEqual(
+        (await store.listAudit({}, ALL)).map(({ action, kind, name, before, after }) => [action, kind, name, before, after]),
+        [
+          ['revoke', 'token', 'of-aaaaaaaa', 'aaaaaaaa', null],
+          ['create', 'token', 'of-aaaaaaaa', null, 'aaaaaaaa'],
+        ],
+      );
+      await refused(store.revokeToken('bbbbbbbb', by), 'not_found', 'unknown_token');
+    });
+
+    contract('rotateToken makes one alike with as long a life, and lets the old one go on until then', async (store) => {
+      await store.createToken(token('aaaaaaaa', { expiresAt: START + 100 }), by);
+      const rotate = (id: string, next: string, at: number, until: number) =>
+        store.rotateToken(id, { id: next, sha256: sha256(next) }, { ...by, at, until });
+      const { old, next } = await rotate('aaaaaaaa', 'bbbbbbbb', START + 50, START + 60);
+      assert.deepEqual([old.expiresAt, next.expiresAt, next.createdAt], [START + 60, START + 150, START + 50]);
+      assert.deepEqual([next.name, next.role, next.scope], [old.name, old.role, old.scope]);
+      assert.equal((await store.findToken('bbbbbbbb'))?.sha256, sha256('bbbbbbbb'));
+      // It would not have lived that long.
+      const sooner = await rotate('aaaaaaaa', 'cccccccc', START + 55, START + 90);
+      assert.equal(sooner.old.expiresAt, START + 60);
+      await refused(rotate('aaaaaaaa', 'dddddddd', START + 60, START + 70), 'conflict', 'token_expired');
+      await store.revokeToken('bbbbbbbb', by);
+      await refused(rotate('bbbbbbbb', 'dddddddd', START + 60, START + 70), 'conflict', 'token_revoked');
+      await refused(rotate('eeeeeeee', 'dddddddd', START + 60, START + 70), 'not_found', 'unknown_token');
+      assert.equal(await store.findToken('dddddddd'), null);
+      const [line] = await store.listAudit({ action: 'rotate' }, ALL);
+      assert.deepEqual([line?.before, line?.after], ['aaaaaaaa', 'cccccccc']);
+    });
+
+    contract('a use is noted once a minute, and is no line of the audit', async (store) => {
+      await store.createToken(token('aaaaaaaa'), by);
+      const used = async (at: number) => {
+        await store.touchToken('aaaaaaaa', at);
+        return (await store.findToken('aaaaaaaa'))?.lastUsedAt;
+      };
+      const minute = USE_NOTED_MS;
+      assert.deepEqual(
+        [await used(START), await used(START + minute - 1), await used(START + minute), await used(START + 5)],
+        [START, START, START + minute, START + minute],
+      );
+      await store.touchToken('bbbbbbbb', START);
+      assert.equal((await store.listAudit({}, ALL)).length, 1);
+    });
+
+    contract('there are at most so many living tokens', async (store) => {
+      const limited = { ...by, limit: 3 };
+      await store.createToken(token('aaaaaaaa', { expiresAt: START + 9 }), limited);
+      await store.createToken(token('bbbbbbbb'), limited);
+      await store.createToken(token('cccccccc'), limited);
+      const one = (id: string, at: number) => store.createToken(token(id), { ...limited, at });
+      const rotate = (next: string, until: number) =>
+        store.rotateToken('bbbbbbbb', { id: next, sha256: sha256(next) }, { ...limited, until });
+      await refused(one('dddddddd', START + 8), 'invalid', 'too_many_tokens');
+      await refused(rotate('dddddddd', START + 1), 'invalid', 'too_many_tokens');
+      assert.equal((await store.findToken('bbbbbbbb'))?.expiresAt, null);
+      await rotate('eeeeeeee', START);
+      await one('ffffffff', START + 9);
+      await refused(one('gggggggg', START + 9), 'invalid', 'too_many_tokens');
+      await store.revokeToken('ffffffff', by);
+      await one('gggggggg', START + 9);
+    });
+  });
+
+  describe(`${name}: the audit`, () => {
+    const lines = async (store: Store, filter: AuditFilter = {}, page: Page<number> = ALL) =>
+      (await store.listAudit(filter, page)).map(({ action, kind, name, before, after, detail }) => [
+        ...[action, kind, name, before, after],
+        detail,
+      ]);
+
+    contract('each change is a line with who, when, from where, and what was before and after', async (store) => {
+      const first = await put(store, 'web', { a: '1' }, { by: ANN, message: 'why', detail: { part: 'a' } });
+      assert.deepEqual(await store.listAudit({}, ALL), [
+        {
+          id: (await store.listAudit({}, ALL))[0]?.id,
+          at: START,
+          actor: 'ann',
+          role: 'editor',
+          address: '192.0.2.7',
+          requestId: 'req-1',
+          action: 'put',
+          kind: 'bundle',
+          name: 'web',
+          before: null,
+          after: first.digest,
+          detail: { revision: 1, message: 'why', part: 'a' },
+        },
+      ]);
+      const second = await put(store, 'web', { a: '2' }, { base: 1 });
+      await store.putTag('web', 'stable', 1, { at: START, by: ANN, detail: { force: true } });
+      await store.putTag('web', 'stable', 2, { at: START, by: ANN });
+      await store.deleteTag('web', 'stable', { at: START, by: ANN });
+      await store.putBundleSecrets('web', sealed({ one: 'x', two: 'y' }), { base: 0, at: START, by: ANN });
+      await store.putBundleSecrets('web', sealed({ one: null }), { base: 1, at: START, by: ANN });
+      await store.resealSecret({ owner: { kind: 'bundle', name: 'web' }, name: 'two' }, Buffer.from('y'), Buffer.from('z'), {
+        at: START,
+        by: ANN,
+      });
+      await store.purgeRevision('web', 1, { at: START, by: ANN });
+      await store.putInstances([write('vm'), { ...write('vm-2'), secrets: sealed({ k: 'v' }) }], { at: START, by: ANN });
+      const [vm, vm2] = await Promise.all(['vm', 'vm-2'].map((each) => found(store, each)));
+      await store.putInstances([write('vm', { vars: { a: 1 } })], { at: START, by: ANN, detail: { var: 'a' } });
+      await store.retireInstance('vm', { expect: undefined, at: START, by: ANN });
+      await store.retireBundle('web', { base: 2, at: START, by: ANN });
+      await store.recordAudit(
+        { action: 'reveal', kind: 'instance', name: 'vm-2', before: null, after: null, detail: { digest: 'd' } },
+        { at: START, by: ANN },
+      );
+      const id = vm?.id;
+      assert.deepEqual((await lines(store)).reverse().slice(1), [
+        ['put', 'bundle', 'web', first.digest, second.digest, { revision: 2 }],
+        ['putTag', 'bundle', 'web', null, '1', { tag: 'stable', force: true }],
+        ['putTag', 'bundle', 'web', '1', '2', { tag: 'stable' }],
+        ['deleteTag', 'bundle', 'web', '2', null, { tag: 'stable' }],
+        ['putSecrets', 'bundle', 'web', 'secrets.0', 'secrets.1', { secrets: ['one', 'two'] }],
+        ['putSecrets', 'bundle', 'web', 'secrets.1', 'secrets.2', { secretsRemoved: ['one'] }],
+        ['reseal', 'bundle', 'web', null, null, { secrets: ['two'] }],
+        ['purge', 'bundle', 'web', first.digest, null, { revision: 1 }],
+        ['put', 'instance', 'vm', null, `${id}.1`, {}],
+        ['put', 'instance', 'vm-2', null, `${vm2?.id}.1`, { secrets: ['k'] }],
+        ['put', 'instance', 'vm', `${id}.1`, `${id}.2`, { var: 'a' }],
+        ['delete', 'instance', 'vm', `${id}.2`, null, {}],
+        ['delete', 'bundle', 'web', second.digest, null, {}],
+        ['reveal', 'instance', 'vm-2', null, null, { digest: 'd' }],
+      ]);
+    });
+
+    contract('what changes nothing, or is refused, is no line', async (store) => {
+      await put(store, 'web', { a: '1' });
+      await put(store, 'web', { a: '2' }, { base: 1 });
+      await store.putTag('web', 'stable', 1, { at: START, by: ANN });
+      await store.putInstances([write('vm', { bundles: ['web@stable'] })], { at: START, by: ANN });
+      const before = (await lines(store)).length;
+      const change = { at: START, by: ANN };
+      await store.putTag('web', 'stable', 1, change);
+      await store.putInstances([write('vm', { bundles: ['web@stable'] })], change);
+      await store.putBundleSecrets('web', sealed({ none: null }), { base: 0, ...change });
+      await store.resealSecret({ owner: { kind: 'bundle', name: 'web' }, name: 'x' }, Buffer.of(1), Buffer.of(2), change);
+      await refused(put(store, 'web', { a: '3' }, { base: 1 }), 'conflict', 'changed_meanwhile');
+      await refused(store.retireBundle('web', { base: 2, ...change }), 'conflict', 'in_use');
+      await refused(store.deleteTag('web', 'stable', change), 'conflict', 'in_use');
+      await refused(store.purgeRevision('web', 1, change), 'conflict', 'in_use');
+      await refused(store.putTag('web', 'stable', 7, change), 'not_found', 'unknown_revision');
+      await refused(store.retireInstance('no', { expect: undefined, ...change }), 'not_found', 'unknown_instance');
+      const lost = [write('other'), { ...write('vm'), expect: 7 }];
+      await refused(store.putInstances(lost, change), 'precondition_failed', 'etag_mismatch');
+      assert.equal((await lines(store)).length, before);
+    });
+
+    contract('thousands of instances in one write are a line each', async (store) => {
+      await store.putInstances(
+        Array.from({ length: 1200 }, (_, index) => write(`vm-${index}`)),
+        { at: START, by: ANN },
+      );
+      const all: string[] = [];
+      for (let after: number | null = null; ; ) {
+        const page = await store.listAudit({}, { after, limit: 1000 });
+        all.push(...page.map((line) => line.name));
+        after = page.at(-1)?.id ?? null;
+        if (page.length < 1000) break;
+      }
+      assert.equal(new Set(all).size, 1200);
+    });
+
+    contract('listAudit goes from the newest, page by page, of what is asked for', async (store) => {
+      const bob = { ...ANN, name: 'bob\0' };
+      await put(store, 'web');
+      await put(store, 'db', {}, { by: bob, at: START + 5 });
+      await store.putInstances([write('web')], { at: START + 6, by: ANN });
+      await store.createToken(
+        { id: 'aaaaaaaa', name: 'ci', role: 'viewer', scope: EVERYTHING, sha256: 'x', expiresAt: null },
+        { at: START + 7, by: ANN, limit: 9 },
+      );
+      const names = async (filter: AuditFilter) => (await lines(store, filter)).map(([, kind, each]) => `${kind} ${each}`);
+      const all = ['token ci', 'instance web', 'bundle db', 'bundle web'];
+      for (const [filter, expected] of [
+        [{}, all],
+        [{ kind: 'bundle' }, ['bundle db', 'bundle web']],
+        [{ name: 'web' }, ['instance web', 'bundle web']],
+        [{ kind: 'instance', name: 'web' }, ['instance web']],
+        [{ actor: 'bob\0' }, ['bundle db']],
+        [{ actor: 'bob' }, []],
+        [{ action: 'create' }, ['token ci']],
+        [{ since: START + 6 }, ['token ci', 'instance web']],
+        [{ scope: EVERYTHING }, all],
+        [{ scope: { bundles: ['d*'], instances: [] } }, ['bundle db']],
+        [{ scope: { bundles: null, instances: ['w*', 'x'] } }, ['instance web', 'bundle db', 'bundle web']],
+        [{ scope: { bundles: [], instances: [] } }, []],
+      ] as const)
+        assert.deepEqual(await names(filter), expected, JSON.stringify(filter));
+      const first = await store.listAudit({}, { after: null, limit: 3 });
+      const rest = await store.listAudit({}, { after: first.at(-1)?.id ?? null, limit: 3 });
+      assert.deepEqual(
+        [...first, ...rest].map((line) => `${line.kind} ${line.name}`),
+        all,
+      );
+    });
+  });
+
+  describe(`${name}: names that fit`, () => {
+    const cases: [NamePatterns, string[]][] = [
+      [null, ['a-b', 'a.b', 'aa', 'ab', 'b']],
+      [[], []],
+      [['a*'], ['a-b', 'a.b', 'aa', 'ab']],
+      [['*b'], ['a-b', 'a.b', 'ab', 'b']],
+      [
+        ['a.b', 'b'],
+        ['a.b', 'b'],
+      ],
+      [
+        ['a-*', 'aa'],
+        ['a-b', 'aa'],
+      ],
+      [['a_b', '%', 'a\\b'], []],
+    ];
+
+    contract('lists hold those only, page by page', async (store) => {
+      for (const bundle of ['a-b', 'a.b', 'aa', 'ab', 'b']) {
+        await put(store, bundle);
+        await store.putInstances([write(bundle)], { at: START, by: ANN });
+      }
+      for (const [names, expected] of cases) {
+        const bundles = await store.listBundles(ALL, { retired: false, names });
+        const instances = await store.listInstances(ALL, { names });
+        assert.deepEqual(
+          bundles.map((each) => each.name),
+          expected,
+        );
+        assert.deepEqual(
+          instances.map((each) => each.name),
+          expected,
+        );
+        const [first] = await store.listInstances({ after: 'a.b', limit: 1 }, { names });
+        assert.equal(
+          first?.name,
+          expected.find((each) => each > 'a.b'),
+        );
+      }
+    });
+
+    contract('who refers to a bundle is told as far as one may know, and a refusal names no other', async (store) => {
+      await put(store, 'web', { a: '1' });
+      await store.putInstances(
+        ['eu-1', 'eu-2', 'us-1'].map((each) => write(each, { bundles: ['web'] })),
+        { at: START, by: ANN },
+      );
+      const uses = async (names?: NamePatterns) => {
+        const { uses, total } = await store.listBundleUses('web', 10, names);
+        return [uses.map(({ instance }) => instance), total];
+      };
+      assert.deepEqual(await uses(), [['eu-1', 'eu-2', 'us-1'], 3]);
+      assert.deepEqual(await uses(['eu-*']), [['eu-1', 'eu-2'], 2]);
+      assert.deepEqual(await uses([]), [[], 0]);
+      const message = async (instances: NamePatterns) => {
+        const by = { ...ANN, scope: { bundles: null, instances } };
+        return (await refused(store.retireBundle('web', { base: 1, at: START, by }), 'conflict', 'in_use')).message;
+      };
+      assert.match(await message(null), /^eu-1, eu-2, us-1 refer/);
+      assert.match(await message(['us-*']), /^us-1 refer/);
+      assert.match(await message(['ap-*']), /^instances outside of your token's scope refer/);
+    });
+  });
+
   describe(`${name}: the database itself`, () => {
     contract('claimKey binds an empty database and knows its ring afterwards', async (store) => {
       assert.equal(await store.claimKey(['one']), true);
@@ -1678,6 +2007,29 @@ export function migrationConformance(name: string, makeDatabase: (t: TestContext
       assert.equal(written?.instance.version, 4);
     });
 
+    test('a line of the audit cannot be changed or removed, whatever statement tries', async (t) => {
+      const database = await makeDatabase(t);
+      await migrate(database);
+      const store = createStore(database);
+      await store.putInstances([write('vm')], { at: START, by: ANN });
+      for (const statement of [
+        "update audit set actor = 'nobody'",
+        'delete from audit',
+        "insert into audit (id, at, actor, role, address, request_id, action, kind, name, detail) select id, at, 'nobody', role, address, request_id, action, kind, name, detail from audit where true on conflict (id) do update set actor = 'nobody'",
+        ...(database.engine === 'postgres' ? ['truncate audit'] : ['replace into audit select * from audit']),
+      ])
+        await assert.rejects(
+          database.write((db) => sql.raw(statement).execute(db)),
+          /append-only/,
+          statement,
+        );
+      const lines = await store.listAudit({}, ALL);
+      assert.deepEqual(
+        lines.map(({ actor, name }) => [actor, name]),
+        [['ann', 'vm']],
+      );
+    });
+
     test('several that start at once all come up', async (t) => {
       const database = await makeDatabase(t);
       await Promise.all([1, 2, 3, 4].map(() => migrate(database)));
@@ -1722,11 +2074,12 @@ function put(
     at = START,
     by = ANN,
     message = null,
+    detail,
     sight,
   } = change;
   const content: RevisionContent = { order, vars, parts };
   const digest = revisionDigest(content);
-  return store.putRevision({ bundle, base, content, digest, bodies, at, by, message, ...(sight && { sight }) });
+  return store.putRevision({ bundle, base, content, digest, bodies, at, by, message, detail, ...(sight && { sight }) });
 }
 
 export function write(name: string, spec: Partial<InstanceSpec> = {}): InstanceWrite {
