@@ -152,10 +152,11 @@ class Breakage {
 
   judge({ accept = [], force = false, by }: Consent): Pick<Passage, 'findings' | 'detail'> {
     const sees = (name: string) => namesFit(by.scope.instances, name);
+    const tell = (finding: Finding) => tellable(finding, by.scope);
     const refused = this.#waiting.filter((name) => !(force && sees(name)) && !accept.includes(name));
-    if (refused.length > 0) throw this.#refusal(refused, sees);
+    if (refused.length > 0) throw this.#refusal(refused, sees, tell);
     const findings = [...this.#errors.values()].slice(0, TOLD).flatMap(({ finding, waiting, booted }) => {
-      const why = describe(finding);
+      const why = describe(tell(finding));
       const warning = (code: string, message: string): Finding => ({ severity: 'warning', code, message });
       const accepted = `${list(waiting, sees)} ${verb(waiting, 'breaks', 'break')}, as accepted: ${why}`;
       const rebuilt = `${list(booted, sees)} booted already and would break when rebuilt: ${why}`;
@@ -172,17 +173,25 @@ class Breakage {
     return { findings, detail };
   }
 
-  #refusal(refused: readonly string[], sees: Sees) {
+  #refusal(refused: readonly string[], sees: Sees, tell: (finding: Finding) => Finding) {
     const entries = [...this.#errors.values()].filter(({ waiting }) => waiting.some((name) => refused.includes(name)));
     const first = entries[0] as { finding: Finding };
     return wouldBreak(
       'would_break',
-      `${list(refused, sees)} ${verb(refused, 'has', 'have')} still to boot and would break: ${describe(first.finding)}`,
+      `${list(refused, sees)} ${verb(refused, 'has', 'have')} still to boot and would break: ${describe(tell(first.finding))}`,
       entries
         .slice(0, TOLD)
-        .map(({ finding, waiting }) => ({ ...finding, message: `${list(waiting, sees)}: ${finding.message}` })),
+        .map(({ finding, waiting }) => ({ ...tell(finding), message: `${list(waiting, sees)}: ${tell(finding).message}` })),
     );
   }
+}
+
+/** A finding as an operator may know of it: of a part of another team's bundle not more than its code. */
+function tellable(finding: Finding, { bundles }: Actor['scope']): Finding {
+  const { severity, code, part } = finding;
+  const bundle = part?.split(/[@/]/, 1)[0];
+  if (bundle === undefined || namesFit(bundles, bundle)) return finding;
+  return { severity, code, message: `a part of a bundle outside of your token's scope: ${code}` };
 }
 
 /** Whether an operator may know of a machine. */

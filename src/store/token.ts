@@ -18,7 +18,7 @@ export function tokenStore(database: Database): TokenStore {
         if (namesake)
           throw conflict(
             'token_exists',
-            `a token called ${token.name} is living, and the audit knows who by the name: rotate or revoke ${namesake.id}, or take another name`,
+            `a living token is called ${token.name}, and the audit knows who by the name: rotate or revoke that one, or take another name`,
           );
         const kept = await insert(db, token, { at, by, limit });
         const note = { action: 'create', before: null, after: token.id, detail: { ...describe(kept), ...detail } };

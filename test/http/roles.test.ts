@@ -34,24 +34,24 @@ function urlOf({ url }: Route, names: Record<string, string> = {}): string {
 }
 
 /** What there is in {@link furnished}, by the parameters of routes. */
-const THERE = { bundle: 'web', instance: 'vm', file: 'a.sh', revision: '1', tag: 'stable', key: 'k' };
+const THERE = { bundle: 'zebra', instance: 'yak', file: 'a.sh', revision: '1', tag: 'stable', key: 'k' };
 
 /** Something of everything, with secrets in it. */
 async function furnished(test: TestApp): Promise<void> {
   const { api } = test;
-  await test.register('plain', { 'other/a.sh': '#!/bin/sh\n', 'other/h.py': kubePartHandler() });
+  await test.register('yak-2', { 'zebra-2/a.sh': '#!/bin/sh\n', 'zebra-2/h.py': kubePartHandler() });
   for (const [url, body] of [
-    ['/bundles/web/parts/a.sh?template=true', '#!/bin/sh\necho {{ secrets.k }}{{ vars.k }}\n'],
-    ['/bundles/web/parts/h.py', kubePartHandler()],
-    ['/bundles/web/vars/k', 'v'],
-    ['/bundles/web/secrets/k', 'of-the-bundle'],
-    ['/bundles/web/tags/stable', { revision: 1 }],
-    ['/instances/vm', { bundles: ['web'], vars: { k: 'w' }, secrets: { k: 's3same' } }],
+    ['/bundles/zebra/parts/a.sh?template=true', '#!/bin/sh\necho {{ secrets.k }}{{ vars.k }}\n'],
+    ['/bundles/zebra/parts/h.py', kubePartHandler()],
+    ['/bundles/zebra/vars/k', 'v'],
+    ['/bundles/zebra/secrets/k', 'of-the-bundle'],
+    ['/bundles/zebra/tags/stable', { revision: 1 }],
+    ['/instances/yak', { bundles: ['zebra'], vars: { k: 'w' }, secrets: { k: 's3same' } }],
   ] as const) {
     const { statusCode, body: said } = await api('PUT', url, body);
     assert.ok(statusCode < 300, said);
   }
-  const { url } = (await api('GET', '/instances/vm')).json().status.stub;
+  const { url } = (await api('GET', '/instances/yak')).json().status.stub;
   assert.equal((await test.boot(new URL(url).pathname)).statusCode, 200);
 }
 
@@ -144,6 +144,7 @@ test('every route: a token for other names is refused in the same words, whether
     const what = `${route.method} ${route.url}`;
     if (!/:(bundle|instance)/.test(route.url)) {
       assert.ok(there?.statusCode !== 401 && (there?.statusCode ?? 500) < 500, what);
+      assert.doesNotMatch(there?.body ?? '', /zebra|yak/, what);
       continue;
     }
     scoped++;
@@ -161,17 +162,17 @@ test('every route: a token for other names is refused in the same words, whether
 test('no read of a viewer shows a capability, a secret, or the digest of a document with secrets in it', async (t) => {
   const test = await buildTestApp(t);
   await furnished(test);
-  const [instance, plain] = await Promise.all(['vm', 'plain'].map((name) => test.store.findInstance(name)));
+  const [instance, plain] = await Promise.all(['yak', 'yak-2'].map((name) => test.store.findInstance(name)));
   assert.ok(instance && plain);
-  const { digest } = (await test.api('GET', '/instances/vm')).json().status.document;
+  const { digest } = (await test.api('GET', '/instances/yak')).json().status.document;
   const hidden = [...[instance, plain].flatMap((each) => PURPOSES.map((purpose) => test.keys.capability(purpose, each)))];
   const forbidden = [...hidden, 's3same', 'of-the-bundle', digest, digest.slice(0, 12)];
   const [viewer, editor] = [await test.token('viewer'), await test.token('editor')];
-  const { items } = (await test.api('GET', '/instances/vm/deliveries')).json();
+  const { items } = (await test.api('GET', '/instances/yak/deliveries')).json();
   let seen = '';
   for (const route of await routesOf(test)) {
     if (route.method !== 'GET' || route.role !== 'viewer') continue;
-    for (const name of ['vm', 'plain'])
+    for (const name of ['yak', 'yak-2'])
       for (const query of ['', '?format=text', `?from=delivery:${items[0].id}`, '?form=nocloud', '?from=0']) {
         const url = `${urlOf(route, { ...THERE, instance: name })}${query}`;
         const { body, statusCode, headers } = await test.api('GET', url, undefined, viewer);
@@ -185,8 +186,8 @@ test('no read of a viewer shows a capability, a secret, or the digest of a docum
   }
   assert.match(seen, /<hidden>/);
   assert.match(seen, /‹secret:k›/);
-  assert.equal((await test.api('GET', '/instances/vm', undefined, editor)).json().status.document.digest, digest);
-  assert.equal((await test.api('GET', '/instances/plain', undefined, viewer)).json().status.document.digest.length, 64);
-  const preview = (await test.api('GET', '/instances/vm/preview', undefined, editor)).body;
+  assert.equal((await test.api('GET', '/instances/yak', undefined, editor)).json().status.document.digest, digest);
+  assert.equal((await test.api('GET', '/instances/yak-2', undefined, viewer)).json().status.document.digest.length, 64);
+  const preview = (await test.api('GET', '/instances/yak/preview', undefined, editor)).body;
   assert.ok(preview.includes(test.keys.capability('report', instance)));
 });

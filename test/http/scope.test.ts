@@ -118,6 +118,18 @@ test('a publication is refused for machines out of scope, too, and tells of them
   assert.doesNotMatch(accepted.body, /db-/);
 });
 
+test('what breaks in a part of another team’s bundle is told by its code only', async (t) => {
+  const { web, api } = await build(t);
+  const handler = '#part-handler\ndef list_types():\n    return ["text/x-odd"]\ndef handle_part(*_):\n    pass\n';
+  await api('PUT', '/bundles/web-app/parts/h.py', handler);
+  await api('PUT', '/bundles/db-app/parts/s3cret-plan.odd?type=text/x-odd', 'x');
+  const refused = await web('DELETE', '/bundles/web-app/parts/h.py?accept=web-1,web-2');
+  assert.equal(refused.json().code, 'would_break', refused.body);
+  assert.match(refused.json().detail, /: a part of a bundle outside of your token's scope: unhandled_part$/);
+  assert.doesNotMatch(refused.body, /db-|s3cret-plan/);
+  assert.match((await api('DELETE', '/bundles/web-app/parts/h.py')).json().detail, /db-1.*s3cret-plan/);
+});
+
 test('an admin of some names forces what is in them, and nothing else', async (t) => {
   const team = await build(t, 'admin');
   const { web, api } = team;

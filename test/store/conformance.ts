@@ -1541,8 +1541,7 @@ export function conformance(name: string, makeStore: MakeStore) {
     contract('a name is one living token’s, and free again when that is revoked or has expired', async (store) => {
       await store.createToken(token('aaaaaaaa', { name: 'ci', expiresAt: START + 5 }), by);
       const again = (id: string, at: number) => store.createToken(token(id, { name: 'ci' }), { ...by, at });
-      const error = await refused(again('bbbbbbbb', START + 4), 'conflict', 'token_exists');
-      assert.match(error.message, /aaaaaaaa/);
+      await refused(again('bbbbbbbb', START + 4), 'conflict', 'token_exists');
       await again('bbbbbbbb', START + 5);
       await refused(again('cccccccc', START + 6), 'conflict', 'token_exists');
       await store.revokeToken('bbbbbbbb', by);
