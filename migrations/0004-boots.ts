@@ -101,11 +101,12 @@ export const boots: Migration = {
         revoked_at ${integer},
         last_used_at ${integer}
       ) ${table}`,
+      'create index token_by_name on token (name, id)',
 
       `create table audit (
         id ${rowId},
         at ${integer} not null,
-        actor text not null,
+        actor ${key} not null,
         role text not null,
         address text not null,
         request_id text not null,
@@ -117,7 +118,27 @@ export const boots: Migration = {
         detail text not null
       ) ${table}`,
       'create index audit_by_subject on audit (kind, name, id)',
+      'create index audit_by_actor on audit (actor, id)',
+      'create index audit_by_at on audit (at)',
+      ...(sqlite ? APPEND_ONLY_SQLITE : APPEND_ONLY_POSTGRES),
     ];
     for (const statement of statements) await sql.raw(statement).execute(db);
   },
 };
+
+/** Whatever a statement of ours may come to say, a line of the audit stays as it was written. */
+const APPEND_ONLY_SQLITE = [
+  ['update', ''],
+  ['delete', ''],
+  // What `replace` takes away fires no trigger.
+  ['insert', 'when exists (select 1 from audit where id = new.id)'],
+].map(
+  ([change, when]) =>
+    `create trigger audit_refuses_${change} before ${change} on audit ${when} begin select raise(abort, 'the audit is append-only'); end`,
+);
+const APPEND_ONLY_POSTGRES = [
+  `create function audit_refuses_change() returns trigger language plpgsql as
+    'begin raise exception ''the audit is append-only''; end'`,
+  `create trigger audit_refuses_change before update or delete or truncate on audit
+    for each statement execute function audit_refuses_change()`,
+];

@@ -7,10 +7,12 @@ import type { FastifyInstance } from 'fastify';
 import product from '../package.json' with { type: 'json' };
 import { type Config, ConfigError } from './config.ts';
 import { type DataDir, openDataDir } from './data-dir.ts';
+import { HOST_ADMIN } from './domain/actor.ts';
 import type { Alarm } from './domain/alarm.ts';
+import type { AuditFilter } from './domain/audit.ts';
 import type { Deadlines } from './domain/boot.ts';
 import { DEFAULT_POLICY, type PolicyDefaults } from './domain/policy.ts';
-import type { Store } from './domain/store.ts';
+import type { Page, Store } from './domain/store.ts';
 import type { PartUpload } from './domain/upload.ts';
 import { type AppDeps, buildApp } from './http/app.ts';
 import { logAlarm } from './http/boot/alarms.ts';
@@ -23,7 +25,7 @@ import { createDeliveryService } from './service/deliveries.ts';
 import { createDocumentService } from './service/documents.ts';
 import { createGate } from './service/gate.ts';
 import { createInstanceService } from './service/instances.ts';
-import { type Authenticate, createAuthenticator, createKeyRing, type KeyRing } from './service/keys.ts';
+import { createKeyRing, type KeyRing } from './service/keys.ts';
 import { createLedgerService } from './service/ledger.ts';
 import { lint } from './service/lint.ts';
 import { createLookupService } from './service/lookup.ts';
@@ -33,6 +35,7 @@ import { createRetention } from './service/retention.ts';
 import { createSecretService, type Resealed, resealSecrets } from './service/secrets.ts';
 import { createSlices } from './service/slices.ts';
 import { createTimelineService } from './service/timeline.ts';
+import { createAuthenticator, createTokenService, type TokenService } from './service/tokens.ts';
 import { createWaitService } from './service/wait.ts';
 import { createWatch } from './service/watch.ts';
 import { createWindowService } from './service/windows.ts';
@@ -88,7 +91,7 @@ export async function start(config: Config): Promise<Running> {
   try {
     const admin = config.adminToken === null ? dataDir.adminToken() : { token: config.adminToken, made: false };
     await ensureBuiltIns(store, Date.now);
-    const urls = await listen(config, { store, keys, metrics, certificate }, createAuthenticator(admin.token), apps);
+    const urls = await listen(config, { store, keys, metrics, certificate }, admin.token, apps);
     retention.start();
     watch.start();
     return {
@@ -105,9 +108,18 @@ export async function start(config: Config): Promise<Running> {
 
 /** Seals every secret under the newest key. @throws as `start`, and unavailable when a secret opens with no key of the ring */
 export async function reseal(config: Config): Promise<Resealed> {
+  return withStore(config, (store, keys) => resealSecrets(store, keys, { at: Date.now(), by: HOST_ADMIN }));
+}
+
+/** Works with the tokens, as the admin of this host. @throws as `start`, and what `work` does */
+export async function withTokens<T>(config: Config, work: (tokens: TokenService) => Promise<T>): Promise<T> {
+  return withStore(config, (store) => work(createTokenService({ store, clock: Date.now })));
+}
+
+async function withStore<T>(config: Config, work: (store: Store, keys: KeyRing) => Promise<T>): Promise<T> {
   const { store, keys } = await open(config, openDataDir(config.dataDir));
   try {
-    return await resealSecrets(store, keys);
+    return await work(store, keys);
   } finally {
     await store.close();
   }
@@ -146,7 +158,8 @@ export async function describeApi(): Promise<object> {
     ...{ policyDefaults: DEFAULT_POLICY, onTrouble, onAlarm: () => undefined },
   });
   const metrics = { expose: async () => ({ type: 'text/plain', text: '' }), onRequest: () => undefined };
-  const app = await buildApp({ ...deps, metrics, authenticate: () => null, log: { level: 'silent' }, scopes: 'all' });
+  const authenticate = createAuthenticator({ adminToken: freshId(), store, clock: Date.now, onTrouble });
+  const app = await buildApp({ ...deps, metrics, authenticate, log: { level: 'silent' }, scopes: 'all' });
   try {
     await app.ready();
     return app.swagger();
@@ -201,6 +214,8 @@ export function buildServices(foundation: Foundation) {
     waiting: createWaitService(foundation),
     lookup: createLookupService(foundation),
     ledger: createLedgerService(foundation),
+    tokens: createTokenService(foundation),
+    audit: (filter: AuditFilter, page: Page<number>) => foundation.store.listAudit(filter, page),
     ready: () => foundation.store.ping(),
   };
 }
@@ -214,7 +229,7 @@ async function listen(
     metrics,
     certificate,
   }: Pick<Foundation, 'store' | 'keys'> & { metrics: Metrics; certificate: Certificate | null },
-  authenticate: Authenticate,
+  adminToken: string,
   apps: FastifyInstance[],
 ): Promise<{ url: string; publicUrl: string }> {
   const operators = { host: config.host, port: config.port || (await freePort(config.host)), tls: certificate !== null };
@@ -236,7 +251,7 @@ async function listen(
     }),
     metrics,
     onReport: metrics.onReport,
-    authenticate,
+    authenticate: createAuthenticator({ adminToken, store, clock: Date.now, onTrouble }),
     trustedProxies,
     log: { level: config.logLevel },
   };

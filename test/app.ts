@@ -1,15 +1,18 @@
 import type { TestContext } from 'node:test';
 import type { FastifyInstance, InjectOptions, LightMyRequestResponse } from 'fastify';
+import type { Role, TokenScope } from '../src/domain/actor.ts';
 import type { Deadlines } from '../src/domain/boot.ts';
 import { sha256 } from '../src/domain/bundle.ts';
 import { DEFAULT_POLICY, type PolicyDefaults } from '../src/domain/policy.ts';
 import type { Store } from '../src/domain/store.ts';
+import type { ApiServices } from '../src/http/api/index.ts';
 import { type AppDeps, buildApp } from '../src/http/app.ts';
 import { logAlarm } from '../src/http/boot/alarms.ts';
 import type { SchemaSet } from '../src/inspect/schema.ts';
 import { buildServices } from '../src/main.ts';
 import { createMetrics } from '../src/metrics.ts';
-import { createAuthenticator, createKeyRing, type KeyRing } from '../src/service/keys.ts';
+import { createKeyRing, type KeyRing } from '../src/service/keys.ts';
+import { createAuthenticator } from '../src/service/tokens.ts';
 import { openStore } from '../src/store/open.ts';
 import { contractOf, type HoldContract } from './contract.ts';
 
@@ -23,12 +26,16 @@ export interface TestApp {
   app: FastifyInstance;
   store: Store;
   keys: KeyRing;
+  /** What the api scope is made of. */
+  services: ApiServices;
   /** Moves the clock. */
   tick(milliseconds: number): void;
   /** Everything the app logged. */
   log(): string;
   /** A call of an operator's; `url` is what follows /api/v1. The answer is held against the OpenAPI document. */
   api(method: string, url: string, body?: unknown, headers?: Record<string, string>): Promise<LightMyRequestResponse>;
+  /** Makes an API token. @returns the headers of a call with it */
+  token(role: Role, scope?: Partial<TokenScope>): Promise<{ authorization: string }>;
   /** A call of a machine's. */
   boot(url: string, options?: Partial<InjectOptions>): Promise<LightMyRequestResponse>;
   /** Uploads parts (`bundle/file` → text) and registers an instance with all their bundles, in order, untracked unless it is said. @returns its include URL's path */
@@ -44,6 +51,7 @@ export async function buildTestApp(
   overrides: Partial<AppDeps> & {
     store?: Store;
     publicUrl?: string;
+    adminToken?: string;
     schemas?: () => Promise<SchemaSet | null>;
     policyDefaults?: PolicyDefaults;
     keys?: KeyRing;
@@ -53,14 +61,17 @@ export async function buildTestApp(
     store = await openStore({ file: ':memory:' }),
     keys = createKeyRing([Buffer.alloc(32, 1)]),
     publicUrl = PUBLIC_URL,
+    adminToken = TOKEN,
     schemas = async () => null,
     policyDefaults = DEFAULT_POLICY,
     ...rest
   } = overrides;
   let now = START;
   let ids = 0;
+  let tokens = 0;
   const lines: string[] = [];
   const clock = () => now;
+  const onTrouble = () => undefined;
   const metrics = createMetrics({
     version: '0.0.0',
     engine: 'sqlite',
@@ -77,14 +88,15 @@ export async function buildTestApp(
     deadlines: DEADLINES,
     clock,
     freshId: () => (++ids).toString(16).padStart(16, '0'),
-    onTrouble: () => undefined,
+    onTrouble,
     policyDefaults,
     onAlarm: (alarm) => logAlarm(app.log, alarm),
   });
+  const authenticate = createAuthenticator({ adminToken, store, clock, onTrouble });
   const app: FastifyInstance = await buildApp({
     ...services,
     metrics,
-    authenticate: createAuthenticator(TOKEN),
+    authenticate,
     scopes: 'all',
     log: { level: 'info', stream: { write: (line) => lines.push(line) } },
     ...rest,
@@ -115,11 +127,17 @@ export async function buildTestApp(
     app,
     store,
     keys,
+    services: { ...services, authenticate },
     tick: (milliseconds) => {
       now += milliseconds;
     },
     log: () => lines.join(''),
     api,
+    async token(role, { bundles = null, instances = null } = {}) {
+      const answer = await api('POST', '/tokens', { name: `${role}-${++tokens}`, role, bundles, instances });
+      if (answer.statusCode !== 201) throw new Error(answer.body);
+      return { authorization: `Bearer ${answer.json().token}` };
+    },
     boot: (url, options = {}) => app.inject({ method: 'GET', url, ...options }),
     async register(instance, parts, { track = false } = {}) {
       const bundles = new Set<string>();
@@ -145,8 +163,9 @@ export async function snapshot({ store }: Pick<TestApp, 'store'>): Promise<strin
   const revisions = await Promise.all(bundles.map(({ name }) => store.listRevisions(name, page)));
   const tags = await Promise.all(bundles.map(async ({ name }) => (await store.findBundle(name))?.tags));
   const deliveries = await Promise.all(instances.map(({ name }) => store.listDeliveries(name, page)));
+  const tokens = (await store.listTokens(page)).map(({ lastUsedAt: _, ...token }) => token);
   const secrets = (await store.listSecrets(page)).map(({ key, sealed }) => [key, sha256(sealed)]);
-  return sha256(JSON.stringify({ bundles, instances, revisions, tags, deliveries, secrets }));
+  return sha256(JSON.stringify({ bundles, instances, revisions, tags, deliveries, secrets, tokens }));
 }
 
 /** One call that must be refused: what is wrong, the call, and what the answer is. */

@@ -4,6 +4,7 @@ import type { State } from '../src/domain/boot.ts';
 import type { Store } from '../src/domain/store.ts';
 import { createMetrics, type MetricsDeps } from '../src/metrics.ts';
 import { openStore } from '../src/store/open.ts';
+import { ANN } from './actor.ts';
 import { buildTestApp } from './app.ts';
 
 const COUNTS: Record<State, number> = { registered: 1, delivered: 2, booting: 0, ready: 3, failed: 0, silent: 4 };
@@ -236,7 +237,7 @@ test('errors of the database reach the metrics by their code, mistakes of its us
   const codes: string[] = [];
   const store = await openStore({ file: ':memory:' }, (code) => codes.push(code));
   t.after(() => store.close());
-  await assert.rejects(store.deleteTag('none', 'none'));
+  await assert.rejects(store.deleteTag('none', 'none', { at: 0, by: ANN }));
   await store.ping();
   assert.equal(codes.length, 0);
   const url = 'postgres://nobody@127.0.0.1:1/none';

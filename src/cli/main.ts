@@ -6,6 +6,7 @@ import { openapi } from './openapi.ts';
 import { reseal } from './reseal.ts';
 import { schema } from './schema.ts';
 import { serve } from './serve.ts';
+import { token } from './token.ts';
 import { wait } from './wait.ts';
 
 /** A command: its arguments and the environment → exit code. */
@@ -15,7 +16,7 @@ export interface Command {
   run(args: readonly string[], env: NodeJS.ProcessEnv): Promise<number>;
 }
 
-const COMMANDS: readonly Command[] = [serve, lint, explain, wait, schema, reseal, openapi];
+const COMMANDS: readonly Command[] = [serve, lint, explain, wait, schema, token, reseal, openapi];
 
 /** Runs the command line. What an operator can put right is said in one line; anything else shows where it came from. */
 export async function main(args: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {

@@ -1,4 +1,4 @@
-import type { Actor } from './actor.ts';
+import type { Actor, TokenScope } from './actor.ts';
 
 /** What was done to something. `before` and `after` are digests or entity tags, null where there was nothing (or nothing is told). */
 export interface AuditNote {
@@ -8,9 +8,11 @@ export interface AuditNote {
   name: string;
   before: string | null;
   after: string | null;
-  /** What else there is to say, without a secret: `force`, `accept`, the part or secret by name, the purpose. */
-  detail: Readonly<Record<string, string | number | boolean | readonly string[]>>;
+  detail: AuditDetail;
 }
+
+/** What else there is to say, without a secret: `force`, `accept`, the part or secret by name, the purpose. */
+export type AuditDetail = Readonly<Record<string, string | number | boolean | readonly string[]>>;
 
 /** One line of the audit: append-only. */
 export interface AuditEntry extends AuditNote {
@@ -31,4 +33,6 @@ export interface AuditFilter {
   action?: string | undefined;
   /** From then on, epoch milliseconds. */
   since?: number | undefined;
+  /** Only of bundles and instances in a scope; of tokens and the service only where it is everything. */
+  scope?: TokenScope | undefined;
 }

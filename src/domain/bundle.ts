@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { OURSELVES } from './actor.ts';
 import { canonicalJson, type JsonObject } from './json.ts';
 
 /** One document for cloud-init as a revision keeps it; its bytes are stored once, under `sha256`. */
@@ -61,7 +62,7 @@ export interface Bundle {
 }
 
 /** Who writes the revisions of built-in bundles; no token may bear this name. */
-export const BUILT_IN_AUTHOR = 'bootbundle';
+export const BUILT_IN_AUTHOR = OURSELVES.name;
 
 /** The built-in bundle that takes Kubernetes manifests; it heeds an instance's `vars.kube`. */
 export const KUBE_BUNDLE = 'kube';

@@ -71,3 +71,8 @@ export function checkSeedUnused({ name, fetchedAt }: Pick<Instance, 'name' | 'fe
     `${name} booted from its seed URL, and asks it at every boot: with that gone cloud-init finds no datasource, takes another instance-id and makes new SSH host keys; if that is meant, say ?force=true`,
   );
 }
+
+/** The entity tag of what an operator stated: changes with every change of it. */
+export function instanceEtag({ id, version }: Pick<Instance, 'id' | 'version'>): string {
+  return `${id}.${version}`;
+}

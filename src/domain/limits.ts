@@ -35,6 +35,8 @@ export const LIMITS = {
   instancesPerList: 10_000,
   /** Bundles one instance may refer to. */
   bundlesPerInstance: 64,
+  /** API tokens that are neither revoked nor expired. */
+  livingTokens: 1000,
   /** A list's page. */
   pageDefault: 100,
   pageMax: 1000,

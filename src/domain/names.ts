@@ -1,6 +1,6 @@
 import { invalid, malformed } from './errors.ts';
 
-/** A bundle, an instance or a tag: DNS-like, so that it reads the same in URLs, tables and logs. */
+/** A bundle, an instance, a tag or a token: DNS-like, so that it reads the same in URLs, tables and logs. */
 export const NAME_PATTERN = '^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$';
 /** A part's file name: safe in a header, in a URL and in a directory. */
 export const PART_NAME_PATTERN = '^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$';
@@ -11,8 +11,8 @@ const PART_NAME = new RegExp(PART_NAME_PATTERN);
 /** The file in a tar or a form that holds a bundle's options; so no part may bear its name. */
 export const BUNDLE_OPTIONS_FILE = 'bundle.yaml';
 
-/** Checks a name of a bundle, an instance or a tag. @throws malformed `bad_name` */
-export function checkName(what: 'bundle' | 'instance' | 'tag', name: string): string {
+/** Checks a name of a bundle, an instance, a tag or a token. @throws malformed `bad_name` */
+export function checkName(what: 'bundle' | 'instance' | 'tag' | 'token', name: string): string {
   if (!NAME.test(name))
     throw malformed(
       'bad_name',

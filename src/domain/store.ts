@@ -1,6 +1,6 @@
-import type { Actor } from './actor.ts';
+import type { Actor, NamePatterns } from './actor.ts';
 import type { Alarm, Raised } from './alarm.ts';
-import type { AuditEntry, AuditFilter, AuditNote } from './audit.ts';
+import type { AuditDetail, AuditEntry, AuditFilter, AuditNote } from './audit.ts';
 import type { Deadlines, State, StateFacts } from './boot.ts';
 import type { Bundle, Revision, RevisionContent } from './bundle.ts';
 import type { Delivery, DeliveryOutcome, NewDelivery, Recorded } from './delivery.ts';
@@ -9,6 +9,7 @@ import type { Reference } from './names.ts';
 import type { PolicyDefaults } from './policy.ts';
 import type { LogName, NewReport, Report, ReportOutcome } from './report.ts';
 import type { NewSecret, SealedSecret, SecretOwner } from './secret.ts';
+import type { NewToken, StoredToken, Token, TokenCursor } from './token.ts';
 
 /** A page of a list: at most `limit` items whose key comes after `after` (null: from the start). */
 export interface Page<Key> {
@@ -43,7 +44,16 @@ export interface BundleUse {
   reference: string;
 }
 
+export interface BundleFilter {
+  /** Tombstones instead of the living. */
+  retired: boolean;
+  /** Only of names that fit. */
+  names?: NamePatterns | undefined;
+}
+
 export interface InstanceFilter {
+  /** Only of names that fit. */
+  names?: NamePatterns | undefined;
   /** Refers to this bundle, in whatever way. */
   bundle?: string | undefined;
   /** Has all of these labels; a null value asks only for the key. */
@@ -80,6 +90,8 @@ export interface LedgerFilter {
   /** From then on, and before then: epoch milliseconds. */
   since?: number | undefined;
   until?: number | undefined;
+  /** Only of instances whose names fit. */
+  names?: NamePatterns | undefined;
 }
 
 /** Where a walk through the ledger stands: at the delivery seen last. */
@@ -118,11 +130,6 @@ export interface InstanceWrite {
   secrets?: ReadonlyMap<string, NewSecret | null>;
 }
 
-/** What the audit says of a change of instances: `before` and `after` are their entity tags. */
-export interface InstanceAudit extends Pick<AuditNote, 'action' | 'detail'> {
-  by: Actor;
-}
-
 /** A secret with whose it is; `old`: which of the values it had before, null for the one it has. */
 export interface StoredSecret {
   key: { owner: SecretOwner; name: string; old: number | null };
@@ -158,10 +165,18 @@ export interface PoolUse {
   waiting: number;
 }
 
+/** Who makes a change, when, and what the audit is to say of it beside what the store knows. */
+export interface Change {
+  at: number;
+  by: Actor;
+  detail?: AuditDetail | undefined;
+}
+
 /**
  * Where everything is kept. Each method is one whole, atomic operation: when it resolves, what it wrote is on disk;
  * when it rejects, nothing was written. Any method may reject with `unavailable` (the database is away) or `storage_full`.
- * Times are epoch milliseconds and always come from the caller.
+ * Times are epoch milliseconds and always come from the caller. What changes something that an operator states writes a line of the audit in
+ * the same transaction: `by` whom, and what. What changes nothing writes none.
  */
 export interface Store {
   // ---- bundles
@@ -172,28 +187,28 @@ export interface Store {
    * Creates the bundle, or revives a retired one: numbers go on counting.
    * @throws conflict `changed_meanwhile` when `base` is no longer the newest, or `sight` no longer holds
    */
-  putRevision(write: {
-    bundle: string;
-    base: number | null;
-    content: RevisionContent;
-    digest: string;
-    bodies: ReadonlyMap<string, Uint8Array>;
-    at: number;
-    author: string;
-    /** What the author says of it, or null. */
-    message: string | null;
-    sight?: Sight;
-  }): Promise<Revision>;
+  putRevision(
+    write: Change & {
+      bundle: string;
+      base: number | null;
+      content: RevisionContent;
+      digest: string;
+      bodies: ReadonlyMap<string, Uint8Array>;
+      /** What the author (`by`) says of it, or null. */
+      message: string | null;
+      sight?: Sight;
+    },
+  ): Promise<Revision>;
 
   /** The bundle with its newest revision and tags; a retired one too (`retiredAt` is set, no tags). */
   findBundle(name: string): Promise<Bundle | null>;
   /** By name. Living bundles, or (`retired`) tombstones. */
-  listBundles(page: Page<string>, filter: { retired: boolean }): Promise<BundleSummary[]>;
+  listBundles(page: Page<string>, filter: BundleFilter): Promise<BundleSummary[]>;
   /**
    * Leaves a tombstone, and drops the tags and secrets. Revisions and bodies stay.
    * @throws conflict `changed_meanwhile` when `base` is not the newest revision; conflict `in_use` naming instances that refer to it
    */
-  retireBundle(name: string, change: { base: number; at: number }): Promise<void>;
+  retireBundle(name: string, change: Change & { base: number }): Promise<void>;
   findRevision(bundle: string, number: number): Promise<Revision | null>;
   /** Newest first: `after` is the number of the last one seen. */
   listRevisions(bundle: string, page: Page<number>): Promise<Revision[]>;
@@ -203,11 +218,11 @@ export interface Store {
    * @returns the revision, and for each body that stays, which revisions still have it
    * @throws not_found `unknown_revision`; conflict `in_use` when it is what a living bundle has newest, a tag names or a living instance pins
    */
-  purgeRevision(bundle: string, number: number, at: number): Promise<{ revision: Revision; kept: KeptBody[] }>;
+  purgeRevision(bundle: string, number: number, change: Change): Promise<{ revision: Revision; kept: KeptBody[] }>;
   /** The bytes of a part, or null. */
   findBody(sha256: string): Promise<Uint8Array | null>;
-  /** The living instances that refer to a bundle, by name, and how many there are in all. */
-  listBundleUses(bundle: string, limit: number): Promise<{ uses: BundleUse[]; total: number }>;
+  /** The living instances that refer to a bundle, those whose names fit, by name, and how many there are in all. */
+  listBundleUses(bundle: string, limit: number, names?: NamePatterns): Promise<{ uses: BundleUse[]; total: number }>;
 
   /**
    * Sets a tag. @returns whether it was new, and whether anything changed
@@ -217,10 +232,10 @@ export interface Store {
     bundle: string,
     tag: string,
     revision: number,
-    change: { at: number; sight?: Sight },
+    change: Change & { sight?: Sight },
   ): Promise<{ created: boolean; changed: boolean }>;
   /** @throws not_found `unknown_bundle`, `unknown_tag`; conflict `in_use` naming instances that follow it */
-  deleteTag(bundle: string, tag: string): Promise<void>;
+  deleteTag(bundle: string, tag: string, change: Change): Promise<void>;
 
   /** What each reference means now; null where bundle (or its tag or revision) does not exist, is retired or was purged. One query. */
   resolveReferences(references: readonly Reference[]): Promise<(Meaning | null)[]>;
@@ -233,10 +248,7 @@ export interface Store {
    * @throws precondition_failed `etag_mismatch` when an `expect` does not hold; invalid `unknown_bundle` when a reference means nothing (any more);
    *   conflict `changed_meanwhile` when `sight` or a `seen` no longer holds
    */
-  putInstances(
-    writes: readonly InstanceWrite[],
-    change: { at: number; sight?: Sight; audit?: InstanceAudit },
-  ): Promise<InstanceWritten[]>;
+  putInstances(writes: readonly InstanceWrite[], change: Change & { sight?: Sight }): Promise<InstanceWritten[]>;
   /** The version of each living instance of these names, in the same order; null where there is none. One query. */
   findVersions(names: readonly string[]): Promise<(number | null)[]>;
   /** What an instance stated at a version, or null when that is no longer known. */
@@ -261,7 +273,7 @@ export interface Store {
    * @throws not_found `unknown_instance`; precondition_failed `etag_mismatch` when `expect` is given and not the version; conflict
    *   `seed_in_use` when its seed was fetched and `force` is not said
    */
-  retireInstance(name: string, change: { expect: number | undefined; at: number; force?: boolean }): Promise<void>;
+  retireInstance(name: string, change: Change & { expect: number | undefined; force?: boolean }): Promise<void>;
 
   // ---- secrets
 
@@ -272,7 +284,7 @@ export interface Store {
   putBundleSecrets(
     bundle: string,
     secrets: ReadonlyMap<string, NewSecret | null>,
-    change: { base: number; at: number; sight?: Sight },
+    change: Change & { base: number; sight?: Sight },
   ): Promise<void>;
   /** The secrets of each owner, by name, in the order of the owners. One query. */
   findSecrets(owners: readonly SecretOwner[]): Promise<SealedSecret[][]>;
@@ -288,7 +300,7 @@ export interface Store {
   /** Every secret there is, for sealing them anew: by kind, owner and name; then every old value, in the order in which they were replaced. */
   listSecrets(page: Page<StoredSecret['key']>): Promise<StoredSecret[]>;
   /** Puts a newly sealed form in the place of `before`, and nothing else: no version changes. @returns false when `before` is not there any more */
-  resealSecret(key: StoredSecret['key'], before: Uint8Array, after: Uint8Array): Promise<boolean>;
+  resealSecret(key: StoredSecret['key'], before: Uint8Array, after: Uint8Array, change: Change): Promise<boolean>;
 
   // ---- ledger
 
@@ -370,9 +382,6 @@ export interface Store {
 
   // ---- audit
 
-  /** Writes a line of the audit for what changes nothing that is stored: something was revealed. */
-  recordAudit(at: number, by: Actor, note: AuditNote): Promise<void>;
-
   // ---- reports
 
   /**
@@ -390,6 +399,38 @@ export interface Store {
 
   // ---- audit
 
+  /** Newest first: `after` is the id of the last one seen. */
+  listAudit(filter: AuditFilter, page: Page<number>): Promise<AuditEntry[]>;
+
+  // ---- tokens
+
+  /**
+   * Keeps a new token.
+   * @throws conflict `token_exists` when one of that name is living; invalid `too_many_tokens` when `limit` are
+   */
+  createToken(token: NewToken, change: Change & { limit: number }): Promise<Token>;
+  /**
+   * Keeps `next` in the place of one that is living, with its name, role and scope; the old one expires at `until`, or when it would have.
+   * @throws not_found `unknown_token`; conflict `token_revoked`, `token_expired`; invalid `too_many_tokens`
+   */
+  rotateToken(
+    id: string,
+    next: Pick<NewToken, 'id' | 'sha256'>,
+    change: Change & { until: number; limit: number },
+  ): Promise<{ old: Token; next: Token }>;
+  /** It opens nothing from now on; revoked again it stays as it is. @throws not_found `unknown_token` */
+  revokeToken(id: string, change: Change): Promise<void>;
+  /** One query; of every state. */
+  findToken(id: string): Promise<StoredToken | null>;
+  /** Of every state: by name, then id. */
+  listTokens(page: Page<TokenCursor>): Promise<Token[]>;
+  /** Notes a use, at most once in USE_NOTED_MS. No line of the audit. */
+  touchToken(id: string, at: number): Promise<void>;
+
+  // ---- audit
+
+  /** Writes a line of what changes nothing, such as a reveal. When it resolves, the line is on disk. */
+  recordAudit(note: AuditNote, change: Pick<Change, 'at' | 'by'>): Promise<void>;
   /** Newest first: `after` is the id of the last one seen. */
   listAudit(filter: AuditFilter, page: Page<number>): Promise<AuditEntry[]>;
 

@@ -28,6 +28,8 @@ export async function documentApi(app: FastifyInstance): Promise<void> {
         { name: 'lint', description: 'Inspecting without keeping' },
         { name: 'ledger', description: 'What machines fetched, and what became of them' },
         { name: 'machines', description: 'What machines call; the URL is all they need' },
+        { name: 'tokens', description: 'API tokens: who may call, what, and until when' },
+        { name: 'audit', description: 'Who changed, revealed or forced what' },
         { name: 'ops', description: 'For monitoring' },
       ],
       components: {
@@ -44,7 +46,10 @@ export async function documentApi(app: FastifyInstance): Promise<void> {
     transform: ({ schema, url, route }) => {
       const requestBody = route.config?.requestBody;
       // A raw body has no schema to validate, but the document must say what may be sent.
-      const { querystring, ...rest } = schema ?? {};
+      const { querystring, ...said } = schema ?? {};
+      const role = route.config?.role;
+      const description = [said.description, role && `Needs the role ${role}.`].filter((text) => text).join(' ');
+      const rest = description === '' ? said : { ...said, description };
       const query = hasProperties(querystring) ? { querystring } : {};
       return {
         schema: requestBody ? { ...rest, ...query, body: { content: requestBody.content } } : { ...rest, ...query },

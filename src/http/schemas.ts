@@ -64,7 +64,7 @@ const consent = {
   accept: Type.Optional(
     Type.Array(Type.String(), { maxItems: 1000, description: 'Instances that may break: their names, with commas between' }),
   ),
-  force: Type.Optional(Type.Boolean({ description: 'All may break' })),
+  force: Type.Optional(Type.Boolean({ description: 'All may break; needs the role admin' })),
 };
 /** The query of a change of what machines share. */
 export const ConsentQuery = Type.Object({ dryRun: DryRun, ...consent }, { additionalProperties: false });
@@ -132,16 +132,16 @@ export function machineSchema(
   };
 }
 
-/** The error answers of a route, for the OpenAPI document. 401 and 503 go without saying. */
+/** The error answers of an operators' route, for the OpenAPI document. 401, 403 and 503 go without saying. */
 export function problems(...statuses: number[]): Record<number, TSchema> {
-  const all = [401, 503, ...statuses];
+  const all = [401, 403, 503, ...statuses];
   return Object.fromEntries(all.map((status) => [status, problemAnswer(status)]));
 }
 
 const PROBLEM_TITLES: Record<number, string> = {
   400: 'Malformed: syntax, a name, an unknown field or parameter',
   401: 'No token, or not a valid one',
-  403: 'Known, and not allowed as it was asked for',
+  403: 'Known, and not allowed: the token’s role or scope is too small, or it has to be asked for otherwise',
   404: 'No such thing',
   409: 'Its state forbids the change, or machines that have still to boot would break (findings say which and why)',
   412: 'A condition (If-Match, If-None-Match) does not hold',

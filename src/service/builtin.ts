@@ -1,4 +1,5 @@
-import { BUILT_IN_AUTHOR, isBuiltIn, KUBE_BUNDLE, type RevisionContent, revisionDigest, sha256 } from '../domain/bundle.ts';
+import { OURSELVES } from '../domain/actor.ts';
+import { isBuiltIn, KUBE_BUNDLE, type RevisionContent, revisionDigest, sha256 } from '../domain/bundle.ts';
 import { BootbundleError } from '../domain/errors.ts';
 import type { Store } from '../domain/store.ts';
 import { kubePartHandler } from '../guest/handler.ts';
@@ -33,7 +34,7 @@ export async function ensureBuiltIns(store: Store, clock: () => number): Promise
       digest,
       bodies: new Map([[part.sha256, body]]),
       at: clock(),
-      author: BUILT_IN_AUTHOR,
+      by: OURSELVES,
       message: null,
     });
   } catch (error) {

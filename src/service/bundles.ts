@@ -1,3 +1,5 @@
+import { type Actor, namesFit } from '../domain/actor.ts';
+import type { AuditDetail } from '../domain/audit.ts';
 import {
   arrangeParts,
   type Bundle,
@@ -11,21 +13,20 @@ import { BootbundleError, conflict, invalid, notFound, tooLarge } from '../domai
 import { type Finding, refuseErrors } from '../domain/finding.ts';
 import type { Json, JsonObject } from '../domain/json.ts';
 import { LIMITS } from '../domain/limits.ts';
-import { checkName, checkPartName } from '../domain/names.ts';
+import { checkName, checkPartName, parseReference } from '../domain/names.ts';
 import { checkPreconditions, type Preconditions } from '../domain/precondition.ts';
-import type { BundleSummary, BundleUse, KeptBody, Page, Store } from '../domain/store.ts';
+import type { BundleFilter, BundleSummary, BundleUse, KeptBody, Page, Store } from '../domain/store.ts';
 import type { BundleUpload, PartUpload } from '../domain/upload.ts';
 import type { Schemas } from '../inspect/schema.ts';
 import { diffParts, type Side } from './diff.ts';
 import type { DocumentService } from './documents.ts';
 import type { Consent, Gate, Memory } from './gate.ts';
-import type { Actor } from './keys.ts';
 import { judgePart } from './lint.ts';
 import type { Pause } from './slices.ts';
 
 /** Circumstances of a write. */
 export interface WriteOptions extends Consent {
-  actor: Actor;
+  by: Actor;
   preconditions?: Preconditions;
   /** What the author says of the new revision. */
   message?: string | null;
@@ -48,8 +49,9 @@ const ATTEMPTS = 20;
 export interface BundleService {
   /** The living bundle. @throws not_found `unknown_bundle` */
   get(name: string): Promise<Bundle>;
-  list(page: Page<string>, filter: { retired: boolean }): Promise<BundleSummary[]>;
-  uses(name: string): Promise<{ uses: BundleUse[]; total: number }>;
+  list(page: Page<string>, filter: BundleFilter): Promise<BundleSummary[]>;
+  /** The instances that refer to it, as far as `by` may know of them, and how many there are of those. */
+  uses(name: string, by: Actor): Promise<{ uses: BundleUse[]; total: number }>;
   /** Adds or replaces one part. An option that is not said stays as it was. */
   putPart(
     name: string,
@@ -76,10 +78,10 @@ export interface BundleService {
    */
   restore(name: string, number: number, options: WriteOptions): Promise<BundleWritten>;
   /**
-   * Drops a revision's content for good. @returns the revision, and which of its bodies other revisions still have
+   * Drops a revision's content for good. @returns the revision, and which of its bodies other revisions (as far as `by` may know of them) still have
    * @throws not_found `unknown_bundle`, `unknown_revision`; conflict `in_use`
    */
-  purge(name: string, number: number): Promise<{ revision: Revision; kept: KeptBody[] }>;
+  purge(name: string, number: number, by: Actor): Promise<{ revision: Revision; kept: KeptBody[] }>;
   /** A unified diff of two revisions, part by part; `from` 0: of nothing and a revision. @throws not_found; conflict `purged` */
   diff(name: string, from: number, to: number): Promise<string>;
   /** Sets, or (undefined) removes, one of the vars. */
@@ -89,9 +91,9 @@ export interface BundleService {
     name: string,
     tag: string,
     revision: number,
-    options: Pick<WriteOptions, 'dryRun' | 'accept' | 'force'>,
+    options: Pick<WriteOptions, 'by' | 'dryRun' | 'accept' | 'force'>,
   ): Promise<{ created: boolean; changed: boolean; findings: Finding[] }>;
-  deleteTag(name: string, tag: string): Promise<void>;
+  deleteTag(name: string, tag: string, by: Actor): Promise<void>;
   /** Entity tag of a bundle, of a part; null where there is none. For conditions that are decided before a body is read. */
   etag(name: string, filename?: string): Promise<string | null>;
 }
@@ -117,12 +119,13 @@ export function createBundleService(deps: {
     return bundle;
   }
 
-  /** Read, compute, compare-and-set: `change` gets the living bundle's newest content (or null) and says the next. */
+  /** Read, compute, compare-and-set: `change` gets the living bundle's newest content (or null) and says the next; `told` is for the audit. */
   function write(
     name: string,
     options: WriteOptions,
     etagOf: (bundle: Bundle | null) => string | null,
     change: (current: Bundle | null) => Promise<Change>,
+    told: AuditDetail,
   ): Promise<BundleWritten> {
     checkName('bundle', name);
     return gate.inTurn(async () => {
@@ -142,15 +145,15 @@ export function createBundleService(deps: {
         findings.push(...passage.findings);
         const [at, message] = [clock(), options.message ?? null];
         if (options.dryRun) {
-          const circumstances = { bundle: name, digest, createdAt: at, author: options.actor.name, message, purgedAt: null };
+          const circumstances = { bundle: name, digest, createdAt: at, author: options.by.name, message, purgedAt: null };
           const next = { ...content, ...circumstances, number };
           return { bundle: asBundle(current, next), created: !current, changed: true, findings, schema };
         }
         try {
           const base = current?.latest.number ?? null;
           const revision = await store.putRevision({
-            ...{ bundle: name, base, content, digest, bodies, at, author: options.actor.name, message },
-            sight: passage.sight,
+            ...{ bundle: name, base, content, digest, bodies, at, by: options.by, message },
+            ...{ sight: passage.sight, detail: { ...told, ...passage.detail } },
           });
           return { bundle: asBundle(current, revision), created: !current, changed: true, findings, schema };
         } catch (error) {
@@ -184,47 +187,53 @@ export function createBundleService(deps: {
   return {
     get,
     list: (page, filter) => store.listBundles(page, filter),
-    uses: (name) => store.listBundleUses(name, LIMITS.pageDefault),
+    uses: (name, by) => store.listBundleUses(name, LIMITS.pageDefault, by.scope.instances),
 
     async putPart(name, upload, options) {
       checkPartName(upload.filename);
       let partCreated = false;
-      const written = await write(name, options, partEtag(upload.filename), async (current) => {
+      const change = async (current: Bundle | null) => {
         partCreated = !findPart(current, upload.filename);
         return mergeUpload(current, { parts: [upload] }, await schemas(), slices());
-      });
+      };
+      const written = await write(name, options, partEtag(upload.filename), change, { part: upload.filename });
       const part = findPart(written.bundle, upload.filename);
       if (!part) throw new Error('the part just written is not in its revision');
       return { ...written, part, partCreated };
     },
 
     put: (name, upload, options) =>
-      write(name, options, bundleEtag, async () => mergeUpload(null, upload, await schemas(), slices())),
+      write(name, options, bundleEtag, async () => mergeUpload(null, upload, await schemas(), slices()), { whole: true }),
     addParts: (name, upload, options) =>
-      write(name, options, bundleEtag, async (current) => mergeUpload(current, upload, await schemas(), slices())),
+      write(name, options, bundleEtag, async (current) => mergeUpload(current, upload, await schemas(), slices()), {
+        parts: upload.parts.map(({ filename }) => filename),
+      }),
 
     async deletePart(name, filename, options) {
       checkPartName(filename);
-      return write(name, options, partEtag(filename), async (current) => {
+      const change = async (current: Bundle | null) => {
         if (!current) throw notFound('unknown_bundle', 'there is no such bundle');
         if (!findPart(current, filename)) throw notFound('unknown_part', 'the bundle has no such part');
         const { order, vars, parts } = current.latest;
         const content = { order, vars, parts: parts.filter((part) => part.filename !== filename) };
         return { content, bodies: new Map(), findings: [] };
-      });
+      };
+      return write(name, options, partEtag(filename), change, { partRemoved: filename });
     },
 
-    async delete(name, { preconditions = {}, dryRun = false }) {
+    async delete(name, { preconditions = {}, dryRun = false, by }) {
       for (let attempt = 1; ; attempt++) {
         const bundle = await get(name);
         checkPreconditions(bundleEtag(bundle), preconditions);
         if (dryRun) {
-          const { uses, total } = await store.listBundleUses(name, 10);
-          if (total > 0) throw conflict('in_use', `${uses.map(({ instance }) => instance).join(', ')} refer to it`);
+          const { total } = await store.listBundleUses(name, 1);
+          const { uses } = await store.listBundleUses(name, 10, by.scope.instances);
+          const known = uses.map(({ instance }) => instance).join(', ') || "instances outside of your token's scope";
+          if (total > 0) throw conflict('in_use', `${known} refer to it`);
           return;
         }
         try {
-          return await store.retireBundle(name, { base: bundle.latest.number, at: clock() });
+          return await store.retireBundle(name, { base: bundle.latest.number, at: clock(), by });
         } catch (error) {
           if (attempt >= ATTEMPTS || !(error instanceof BootbundleError) || error.code !== 'changed_meanwhile') throw error;
         }
@@ -258,15 +267,18 @@ export function createBundleService(deps: {
 
     async restore(name, number, options) {
       const message = options.message ?? `restores revision ${number}`;
-      return write(name, { ...options, message }, bundleEtag, async () => {
+      const change = async () => {
         const { order, vars, parts } = await unpurged(name, number);
         return { content: { order, vars, parts }, bodies: new Map(), findings: [] };
-      });
+      };
+      return write(name, { ...options, message }, bundleEtag, change, { restores: number });
     },
 
-    async purge(name, number) {
+    async purge(name, number, by) {
       checkName('bundle', name);
-      return store.purgeRevision(name, number, clock());
+      const { revision, kept } = await store.purgeRevision(name, number, { at: clock(), by });
+      const known = (text: string) => namesFit(by.scope.bundles, parseReference(text).bundle);
+      return { revision, kept: kept.map((body) => ({ ...body, revisions: body.revisions.filter(known) })) };
     },
 
     async diff(name, from, to) {
@@ -275,12 +287,14 @@ export function createBundleService(deps: {
       return diffParts(before, await sideOf(await unpurged(name, to)));
     },
 
-    putVar: (name, key, value, options) =>
-      write(name, options, bundleEtag, async (current) => {
+    putVar(name, key, value, options) {
+      const change = async (current: Bundle | null) => {
         if (!current) throw notFound('unknown_bundle', 'there is no such bundle; PUT a part to create it');
         const { order, parts } = current.latest;
         return { content: { order, parts, vars: withVar(current.latest.vars, key, value) }, bodies: new Map(), findings: [] };
-      }),
+      };
+      return write(name, options, bundleEtag, change, value === undefined ? { varRemoved: key } : { var: key });
+    },
 
     async putTag(name, tag, number, { dryRun = false, ...consent }) {
       checkName('tag', tag);
@@ -292,10 +306,11 @@ export function createBundleService(deps: {
           if (bundle.tags[tag] === number) return { created: false, changed: false, findings: [] };
           const whatIf = async () => ({ revision: await documents.compile(`${name}@${number}`, revision, new Map()) });
           const publication = { bundle: name, reference: `${name}@${tag}`, whatIf };
-          const { findings, sight } = await gate.pass(publication, consent, memory);
+          const { findings, sight, detail } = await gate.pass(publication, consent, memory);
           if (dryRun) return { created: bundle.tags[tag] === undefined, changed: true, findings };
           try {
-            return { ...(await store.putTag(name, tag, number, { at: clock(), sight })), findings };
+            const change = { at: clock(), by: consent.by, sight, detail };
+            return { ...(await store.putTag(name, tag, number, change)), findings };
           } catch (error) {
             if (attempt >= ATTEMPTS || !(error instanceof BootbundleError) || error.code !== 'changed_meanwhile') throw error;
           }
@@ -303,10 +318,10 @@ export function createBundleService(deps: {
       });
     },
 
-    async deleteTag(name, tag) {
+    async deleteTag(name, tag, by) {
       checkName('bundle', name);
       checkName('tag', tag);
-      await store.deleteTag(name, tag);
+      await store.deleteTag(name, tag, { at: clock(), by });
     },
 
     async etag(name, filename) {

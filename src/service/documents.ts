@@ -135,8 +135,11 @@ export interface DocumentService {
    * @throws as render; unavailable `revision_purged`
    */
   renderAt(instance: DocumentOwner, past: Past): Promise<Document>;
-  /** The same with `‹secret:name›` in the secrets' places; `readable`: every text as it reads instead of encoded, for a person. */
-  preview(instance: DocumentOwner, readable: boolean): Promise<Preview>;
+  /**
+   * The same with `‹secret:name›` in the secrets' places. `readable`: every text as it reads instead of encoded, for a person; `masked`: with
+   * `<hidden>` in the place of its capability, for whoever may not speak in its name.
+   */
+  preview(instance: DocumentOwner, options: { readable: boolean; masked: boolean }): Promise<Preview>;
   /** The parts of a preview, in order. */
   read(instance: DocumentOwner): Promise<ReadablePart[]>;
   /** Whether what the machine gets depends on secrets, without rendering it. */
@@ -202,6 +205,8 @@ export function createDocumentService({
   const losses = new LRUCache<string, Finding[]>({ max: REMEMBERED_LOSSES });
 
   const reportUrlOf = (instance: DocumentOwner) => `${publicUrl}/r/${keys.capability('report', instance)}`;
+  /** ASCII, so that what it stands in reads the same in a preview. */
+  const maskedUrl = `${publicUrl}/r/<hidden>`;
   const draw = (parts: readonly CompiledPart[], instance: DocumentOwner, reportUrl = reportUrlOf(instance)) =>
     renderDocument(parts, { ...instance, reportUrl }, rules);
 
@@ -374,10 +379,10 @@ export function createDocumentService({
     render: async (instance) => renderScene(instance, await readScene([instance]), reportUrlOf(instance)),
     renderAt: async (instance, past) => renderScene(instance, await readPast(instance, past), past.reportUrl),
 
-    async preview(instance, readable) {
+    async preview(instance, { readable, masked }) {
       const { parts, revisions } = await veiled(instance);
       const shown = readable ? parts.map((part) => ({ ...part, body: readableBody(part.body) })) : parts;
-      const { bytes, parts: sent } = draw(shown, instance);
+      const { bytes, parts: sent } = draw(shown, instance, masked ? maskedUrl : undefined);
       return { bytes, digest: sha256(bytes), parts: sent, revisions };
     },
 

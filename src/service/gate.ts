@@ -1,3 +1,5 @@
+import { type Actor, namesFit } from '../domain/actor.ts';
+import type { AuditDetail } from '../domain/audit.ts';
 import { wouldBreak } from '../domain/errors.ts';
 import type { Finding } from '../domain/finding.ts';
 import type { Instance } from '../domain/instance.ts';
@@ -9,9 +11,11 @@ import { stopwatch } from './stopwatch.ts';
 
 /** How an operator answers for what a change breaks. */
 export interface Consent {
+  /** Who: he answers for, and is told the names of, machines in his scope only. */
+  by: Pick<Actor, 'scope'>;
   /** Instances that may break. */
   accept?: readonly string[];
-  /** All may break. */
+  /** All in his scope may break. */
   force?: boolean;
 }
 
@@ -28,6 +32,8 @@ export interface Publication {
 export interface Passage {
   /** Warnings: who would break when rebuilt, and who breaks with consent. */
   findings: Finding[];
+  /** What the audit is to say of the consent: whose, for whom, and who breaks by it. */
+  detail: AuditDetail;
   sight: Sight;
 }
 
@@ -40,7 +46,7 @@ export interface Gate {
    * @param memory what was found of each machine; given again, only machines that changed since are looked at again
    * @throws would_break naming machines that have still to boot (never delivered, or their window is open) and would newly be refused, with the findings
    */
-  pass(publication: Publication, consent?: Consent, memory?: Memory): Promise<Passage>;
+  pass(publication: Publication, consent: Consent, memory?: Memory): Promise<Passage>;
 }
 
 /** What is newly wrong with a machine, by its name, version and what its references mean. */
@@ -89,7 +95,7 @@ export function createGate({
       return turn;
     },
 
-    async pass({ bundle, reference, whatIf: ask }, consent = {}, memory = new Map()) {
+    async pass({ bundle, reference, whatIf: ask }, consent, memory = new Map()) {
       const versions = new Map<string, number>();
       const scene: Scene = { meanings: new Map(), revisions: new Map(), secrets: new Map() };
       const broken = new Breakage();
@@ -112,7 +118,7 @@ export function createGate({
         scene.revisions.clear();
         scene.secrets.clear();
       }
-      return { findings: broken.judge(consent), sight: sightOf(scene, { bundle, versions }) };
+      return { ...broken.judge(consent), sight: sightOf(scene, { bundle, versions }) };
     },
   };
 }
@@ -164,31 +170,52 @@ class Breakage {
     }
   }
 
-  judge({ accept = [], force = false }: Consent): Finding[] {
-    const refused = force ? [] : this.#waiting.filter((name) => !accept.includes(name));
-    if (refused.length > 0) throw this.#refusal(refused);
-    return [...this.#errors.values()].slice(0, TOLD).flatMap(({ finding, waiting, booted }) => {
-      const why = describe(finding);
+  judge({ accept = [], force = false, by }: Consent): Pick<Passage, 'findings' | 'detail'> {
+    const sees = (name: string) => namesFit(by.scope.instances, name);
+    const tell = (finding: Finding) => tellable(finding, by.scope);
+    const refused = this.#waiting.filter((name) => !(force && sees(name)) && !accept.includes(name));
+    if (refused.length > 0) throw this.#refusal(refused, sees, tell);
+    const findings = [...this.#errors.values()].slice(0, TOLD).flatMap(({ finding, waiting, booted }) => {
+      const why = describe(tell(finding));
       const warning = (code: string, message: string): Finding => ({ severity: 'warning', code, message });
-      const accepted = `${list(waiting)} ${verb(waiting, 'breaks', 'break')}, as accepted: ${why}`;
-      const rebuilt = `${list(booted)} booted already and would break when rebuilt: ${why}`;
+      const accepted = `${list(waiting, sees)} ${verb(waiting, 'breaks', 'break')}, as accepted: ${why}`;
+      const rebuilt = `${list(booted, sees)} booted already and would break when rebuilt: ${why}`;
       return [
         ...(waiting.length > 0 ? [warning('breaks_as_accepted', accepted)] : []),
         ...(booted.length > 0 ? [warning('would_break', rebuilt)] : []),
       ];
     });
+    const detail = {
+      ...(force ? { force } : {}),
+      ...(accept.length > 0 ? { accept } : {}),
+      ...(this.#waiting.length > 0 ? { breaks: this.#waiting.slice(0, TOLD), breaksInAll: this.#waiting.length } : {}),
+    };
+    return { findings, detail };
   }
 
-  #refusal(refused: readonly string[]) {
+  #refusal(refused: readonly string[], sees: Sees, tell: (finding: Finding) => Finding) {
     const entries = [...this.#errors.values()].filter(({ waiting }) => waiting.some((name) => refused.includes(name)));
     const first = entries[0] as { finding: Finding };
     return wouldBreak(
       'would_break',
-      `${list(refused)} ${verb(refused, 'has', 'have')} still to boot and would break: ${describe(first.finding)}`,
-      entries.slice(0, TOLD).map(({ finding, waiting }) => ({ ...finding, message: `${list(waiting)}: ${finding.message}` })),
+      `${list(refused, sees)} ${verb(refused, 'has', 'have')} still to boot and would break: ${describe(tell(first.finding))}`,
+      entries
+        .slice(0, TOLD)
+        .map(({ finding, waiting }) => ({ ...tell(finding), message: `${list(waiting, sees)}: ${tell(finding).message}` })),
     );
   }
 }
+
+/** A finding as an operator may know of it: of a part of another team's bundle not more than its code. */
+function tellable(finding: Finding, { bundles }: Actor['scope']): Finding {
+  const { severity, code, part } = finding;
+  const bundle = part?.split(/[@/]/, 1)[0];
+  if (bundle === undefined || namesFit(bundles, bundle)) return finding;
+  return { severity, code, message: `a part of a bundle outside of your token's scope: ${code}` };
+}
+
+/** Whether an operator may know of a machine. */
+type Sees = (name: string) => boolean;
 
 function describe({ part, line, message }: Finding): string {
   const place = line === undefined ? undefined : `line ${line}`;
@@ -200,9 +227,15 @@ function fileOf({ part = '' }: Finding): string {
   return part.replace(/@\d+\//, '/');
 }
 
-function list(names: readonly string[]): string {
-  const more = names.length - NAMED;
-  return `${names.slice(0, NAMED).join(', ')}${more > 0 ? ` and ${more} more` : ''}`;
+/** Some names, and how many more there are; of those he may not know the number only. */
+function list(names: readonly string[], sees: Sees): string {
+  const known = names.filter(sees);
+  const more = known.length - NAMED;
+  const hidden = names.length - known.length;
+  const outside = `${hidden} ${hidden === 1 ? 'instance' : 'instances'} outside of your token's scope`;
+  const told = `${known.slice(0, NAMED).join(', ')}${more > 0 ? ` and ${more} more` : ''}`;
+  if (hidden === 0) return told;
+  return known.length === 0 ? outside : `${told}, and ${outside}`;
 }
 
 function verb(names: readonly string[], one: string, many: string): string {

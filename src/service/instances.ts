@@ -1,7 +1,9 @@
+import { type Actor, checkInScope, checkReferencesInScope, roleSuffices } from '../domain/actor.ts';
+import type { AuditDetail } from '../domain/audit.ts';
 import { type CurrentState, type Deadlines, NO_BOOT, type State, stateAt } from '../domain/boot.ts';
 import { BootbundleError, conflict, forbidden, invalid, malformed, notFound, tooLarge } from '../domain/errors.ts';
 import { type Finding, refuseErrors } from '../domain/finding.ts';
-import { checkSeedUnused, type Instance, type InstanceSpec } from '../domain/instance.ts';
+import { checkSeedUnused, type Instance, type InstanceSpec, instanceEtag } from '../domain/instance.ts';
 import { canonicalJson, type Json, type JsonObject } from '../domain/json.ts';
 import { LIMITS } from '../domain/limits.ts';
 import { checkName, parseReference } from '../domain/names.ts';
@@ -15,7 +17,7 @@ import {
 } from '../domain/policy.ts';
 import { checkPreconditions, type Preconditions } from '../domain/precondition.ts';
 import { checkSecretName, type SecretInfo } from '../domain/secret.ts';
-import type { InstanceAudit, InstanceFilter, InstanceWrite, Page, Store } from '../domain/store.ts';
+import type { InstanceFilter, InstanceWrite, Page, Store } from '../domain/store.ts';
 import { type Explanation, explain } from '../explain/explain.ts';
 import { inspectNetworkConfig } from '../inspect/cloud-config.ts';
 import type { Schemas } from '../inspect/schema.ts';
@@ -51,7 +53,7 @@ export interface InstanceReport {
   /** Null for a dry run that would create it: there is no URL yet. */
   stub: Stub | null;
   /** What it would get now; `size` in bytes. Null when it cannot be rendered: the findings say why. */
-  document: (Pick<Document, 'digest' | 'parts' | 'revisions'> & { size: number }) | null;
+  document: (Pick<Document, 'digest' | 'parts' | 'revisions' | 'holdsSecrets'> & { size: number }) | null;
   /** Who may fetch, and until when, as things are now. */
   policy: Policy;
   window: DeliveryWindow;
@@ -78,10 +80,10 @@ export interface InstanceWriteReport extends InstanceReport {
 }
 
 export interface InstanceWriteOptions {
+  /** He may write instances, and have them refer to bundles, of his scope only: else forbidden `out_of_scope`. */
+  by: Actor;
   preconditions?: Preconditions;
   dryRun?: boolean;
-  /** What the audit says of it. */
-  audit?: InstanceAudit;
 }
 
 export interface InstanceService {
@@ -95,12 +97,15 @@ export interface InstanceService {
     options: InstanceWriteOptions & { secrets?: SecretChanges | undefined },
   ): Promise<InstanceWriteReport>;
   /** All or nothing. */
-  putAll(list: readonly InstanceStatement[], options: { dryRun?: boolean }): Promise<InstanceWriteReport[]>;
+  putAll(
+    list: readonly InstanceStatement[],
+    options: Pick<InstanceWriteOptions, 'by' | 'dryRun'>,
+  ): Promise<InstanceWriteReport[]>;
   /** Changes what `change` makes of the present spec. @throws not_found `unknown_instance` */
   patch(
     name: string,
     change: (spec: InstanceSpec) => { spec: InstanceSpec; secrets?: SecretChanges | undefined },
-    options: InstanceWriteOptions,
+    options: InstanceWriteOptions & { detail?: AuditDetail },
   ): Promise<InstanceWriteReport>;
   /** Sets, or (undefined) removes, one of the vars. @throws not_found `unknown_var` */
   putVar(name: string, key: string, value: Json | undefined, options: InstanceWriteOptions): Promise<InstanceWriteReport>;
@@ -108,7 +113,12 @@ export interface InstanceService {
    * Changes secrets and nothing else. `expect`: the version the caller saw. @returns findings
    * @throws precondition_failed `etag_mismatch`; invalid with findings
    */
-  putSecrets(name: string, changes: SecretChanges, expect: number, dryRun: boolean): Promise<Finding[]>;
+  putSecrets(
+    name: string,
+    changes: SecretChanges,
+    expect: number,
+    options: Pick<InstanceWriteOptions, 'by' | 'dryRun'>,
+  ): Promise<Finding[]>;
   get(name: string): Promise<InstanceReport>;
   list(page: Page<string>, filter: Omit<InstanceFilter, 'state'> & { state?: State | undefined }): Promise<Instance[]>;
   /** How far its boot is now. */
@@ -117,14 +127,14 @@ export interface InstanceService {
   delete(name: string, options: InstanceWriteOptions & { force?: boolean }): Promise<void>;
   stub(name: string, form: StubForm): Promise<Stub & { findings: Finding[] }>;
   /**
-   * The exact bytes it would get now. Not a delivery.
-   * @throws forbidden `reveal_needed` when secrets are in it and `reveal` is not said
+   * The exact bytes it would get now. Not a delivery. When secrets are in it, a line of the audit says who got them before he does.
+   * @throws forbidden `reveal_needed` when secrets are in it and `reveal` is not said; unavailable when the audit cannot be written
    */
-  userData(name: string, reveal: boolean): Promise<{ document: Document; revealed: boolean }>;
-  /** The document as a person reads it, with `‹secret:name›` in the secrets' places. */
-  preview(name: string): Promise<Preview>;
-  /** What cloud-init will make of its document, secrets left out. */
-  explain(name: string): Promise<Explanation>;
+  userData(name: string, reveal: boolean, by: Actor): Promise<Document>;
+  /** The document as a person reads it, with `‹secret:name›` in the secrets' places, and for a viewer `<hidden>` in its capability's. */
+  preview(name: string, by: Actor): Promise<Preview>;
+  /** What cloud-init will make of its document, secrets left out, and for a viewer its capability. */
+  explain(name: string, by: Actor): Promise<Explanation>;
   /**
    * What changed between two of its documents, part by part, secrets left out. Each is a delivery's id, or null for now.
    * @throws not_found `unknown_delivery`; conflict `delivery_forgotten` when what it was rendered from is not kept any more
@@ -212,6 +222,7 @@ export function createInstanceService(deps: {
             digest: document.digest,
             parts: document.parts,
             revisions: document.revisions,
+            holdsSecrets: document.holdsSecrets,
           },
           secrets: (secrets[index] ?? []).map(({ sealed: _, ...info }) => info),
           findings: [
@@ -245,9 +256,12 @@ export function createInstanceService(deps: {
   /** Looks at everything first, then writes all of it or nothing; what was not looked at is not written. */
   async function write(
     list: readonly (InstanceStatement & { expect?: number | null | undefined })[],
-    dryRun: boolean,
-    audit?: InstanceAudit,
+    { by, dryRun = false, detail }: Pick<InstanceWriteOptions, 'by' | 'dryRun'> & { detail?: AuditDetail },
   ): Promise<InstanceWriteReport[]> {
+    for (const { name, spec } of list) {
+      checkInScope(by, 'instance', name);
+      checkReferencesInScope(by, referencesOf(spec));
+    }
     for (let attempt = 1; ; attempt++) {
       const scene: Scene = { meanings: new Map(), revisions: new Map(), secrets: new Map() };
       const writes: InstanceWrite[] = [];
@@ -281,7 +295,7 @@ export function createInstanceService(deps: {
       try {
         const written = dryRun
           ? await foresee(writes)
-          : await store.putInstances(writes, { at: clock(), sight: sightOf(scene), ...(audit && { audit }) });
+          : await store.putInstances(writes, { at: clock(), by, detail, sight: sightOf(scene) });
         const reports = await reportAll(
           written.map(({ instance }) => instance),
           dryRun ? trials : undefined,
@@ -403,7 +417,7 @@ export function createInstanceService(deps: {
   async function put(
     name: string,
     spec: InstanceSpec,
-    { preconditions = {}, dryRun = false, secrets }: InstanceWriteOptions & { secrets?: SecretChanges | undefined },
+    { preconditions = {}, secrets, ...options }: InstanceWriteOptions & { secrets?: SecretChanges | undefined },
   ) {
     checkName('instance', name);
     const conditional = preconditions.ifMatch !== undefined || preconditions.ifNoneMatch !== undefined;
@@ -414,20 +428,20 @@ export function createInstanceService(deps: {
       checkPreconditions(alive ? instanceEtag(before) : null, preconditions);
       expect = alive ? before.version : null;
     }
-    const [written] = await write([{ name, spec, secrets, expect }], dryRun);
+    const [written] = await write([{ name, spec, secrets, expect }], options);
     return written as InstanceWriteReport;
   }
 
   async function patch(
     name: string,
     change: (spec: InstanceSpec) => { spec: InstanceSpec; secrets?: SecretChanges | undefined },
-    { preconditions = {}, dryRun = false, audit }: InstanceWriteOptions,
+    { preconditions = {}, ...options }: InstanceWriteOptions & { detail?: AuditDetail },
   ) {
     for (let attempt = 1; ; attempt++) {
       const before = await living(name);
       checkPreconditions(instanceEtag(before), preconditions);
       try {
-        const [written] = await write([{ name, ...change(specOf(before)), expect: before.version }], dryRun, audit);
+        const [written] = await write([{ name, ...change(specOf(before)), expect: before.version }], options);
         return written as InstanceWriteReport;
       } catch (error) {
         const raced = error instanceof BootbundleError && error.code === 'etag_mismatch' && preconditions.ifMatch === undefined;
@@ -439,7 +453,7 @@ export function createInstanceService(deps: {
   return {
     put,
 
-    async putAll(list, { dryRun = false }) {
+    async putAll(list, options) {
       if (list.length > LIMITS.instancesPerList)
         throw tooLarge('too_many_instances', `one list has at most ${LIMITS.instancesPerList} instances: send several`);
       const seen = new Set<string>();
@@ -448,16 +462,18 @@ export function createInstanceService(deps: {
         if (seen.has(name)) throw malformed('duplicate_name', `${name} is in the list twice`);
         seen.add(name);
       }
-      return write(list, dryRun);
+      return write(list, options);
     },
 
     patch,
 
-    putVar: (name, key, value, options) =>
-      patch(name, (spec) => ({ spec: { ...spec, vars: withVar(spec.vars, key, value) } }), options),
+    putVar(name, key, value, options) {
+      const detail = value === undefined ? { varRemoved: key } : { var: key };
+      return patch(name, (spec) => ({ spec: { ...spec, vars: withVar(spec.vars, key, value) } }), { ...options, detail });
+    },
 
-    async putSecrets(name, secrets, expect, dryRun) {
-      const [written] = await write([{ name, spec: specOf(await living(name)), secrets, expect }], dryRun);
+    async putSecrets(name, secrets, expect, options) {
+      const [written] = await write([{ name, spec: specOf(await living(name)), secrets, expect }], options);
       return (written as InstanceWriteReport).findings;
     },
 
@@ -475,28 +491,34 @@ export function createInstanceService(deps: {
 
     state: stateOf,
 
-    async delete(name, { preconditions = {}, dryRun = false, force = false }) {
+    async delete(name, { preconditions = {}, dryRun = false, force = false, by }) {
       const instance = await living(name);
       checkPreconditions(instanceEtag(instance), preconditions);
       if (dryRun) return checkSeedUnused(instance, force);
       const expect = preconditions.ifMatch === undefined ? undefined : instance.version;
-      await store.retireInstance(name, { expect, at: clock(), force });
+      await store.retireInstance(name, { expect, at: clock(), force, by });
     },
 
     stub: async (name, form) => ({ ...stubOf(await living(name), form), findings: loopbackFindings() }),
 
-    async userData(name, reveal) {
+    async userData(name, reveal, by) {
       const instance = await living(name);
+      const refuse = () => forbidden('reveal_needed', 'secrets are in it: ask for …/preview, or (an admin) say ?reveal=true');
+      if (!reveal && (await documents.holdsSecrets(instance))) throw refuse();
       const document = await documents.render(instance);
-      if (document.holdsSecrets && !reveal)
-        throw forbidden('reveal_needed', 'secrets are in it: ask for …/preview, or say ?reveal=true');
-      return { document, revealed: document.holdsSecrets };
+      if (!document.holdsSecrets) return document;
+      // They came into it meanwhile.
+      if (!reveal) throw refuse();
+      const detail = { digest: document.digest, revisions: document.revisions };
+      const note = { action: 'reveal', kind: 'instance' as const, name, before: null, after: null, detail };
+      await store.recordAudit(note, { at: clock(), by });
+      return document;
     },
 
-    preview: async (name) => documents.preview(await living(name), true),
+    preview: async (name, by) => documents.preview(await living(name), { readable: true, masked: isMasked(by) }),
 
-    async explain(name) {
-      const { bytes, parts } = await documents.preview(await living(name), false);
+    async explain(name, by) {
+      const { bytes, parts } = await documents.preview(await living(name), { readable: false, masked: isMasked(by) });
       return explain(bytes, { origins: new Map(parts.map(({ filename, origin }) => [filename, origin])) });
     },
 
@@ -553,9 +575,14 @@ export function unknownDelivery(): BootbundleError {
   return notFound('unknown_delivery', 'the instance has no such delivery, or the ledger keeps it no longer');
 }
 
-/** Changes with every change of the spec. */
-export function instanceEtag({ id, version }: Pick<Instance, 'id' | 'version'>): string {
-  return `${id}.${version}`;
+/** Whether somebody may not have a machine's capabilities. */
+function isMasked({ role }: Actor): boolean {
+  return !roleSuffices(role, 'editor');
+}
+
+/** All references of a spec: what the machine gets, and what it gets once its window is shut. */
+function referencesOf({ bundles, policy: { afterClose } }: InstanceSpec): readonly string[] {
+  return Array.isArray(afterClose) ? [...bundles, ...afterClose] : bundles;
 }
 
 /** RFC 7396: a member replaces, null removes, objects merge. */

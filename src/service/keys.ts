@@ -1,4 +1,4 @@
-import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import { type CapabilityClaim, deriveCapability, deriveKey, verifyCapability } from '../domain/capability.ts';
 import { unavailable } from '../domain/errors.ts';
 import type { Instance, Purpose } from '../domain/instance.ts';
@@ -43,19 +43,4 @@ export function createKeyRing(rootKeys: readonly Uint8Array[]): KeyRing {
     isSealedAnew: (sealed) => isSealedWith(newestSecret, sealed),
     checks: rootKeys.map((key) => Buffer.from(deriveKey(key, 'check')).toString('hex')),
   };
-}
-
-/** Who asks, and what they may do. */
-export interface Actor {
-  name: string;
-  role: 'admin';
-}
-
-/** Tells who a token belongs to, or null. In constant time: equal-length digests are compared, never the tokens themselves. */
-export type Authenticate = (token: string) => Actor | null;
-
-export function createAuthenticator(adminToken: string): Authenticate {
-  const digest = (token: string) => createHmac('sha256', 'bootbundle/token').update(token).digest();
-  const admin = digest(adminToken);
-  return (token) => (timingSafeEqual(digest(token), admin) ? { name: 'admin', role: 'admin' } : null);
 }

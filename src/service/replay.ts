@@ -148,10 +148,13 @@ export function createReplayService(deps: {
       }
       const document = await replay(instance, delivery);
       if (delivery.holdsSecrets)
-        await store.recordAudit(clock(), by, {
-          ...{ action: 'reveal', kind: 'instance', name, before: null, after: null },
-          detail: { delivery: id, digest: document.digest },
-        });
+        await store.recordAudit(
+          {
+            ...{ action: 'reveal', kind: 'instance', name, before: null, after: null },
+            detail: { delivery: id, digest: document.digest },
+          },
+          { at: clock(), by },
+        );
       return { document, revealed: delivery.holdsSecrets };
     },
 
@@ -173,7 +176,7 @@ export function createReplayService(deps: {
           before = spec.bundles;
           return { spec: { ...spec, bundles: [...after] } };
         },
-        { ...options, audit: { by, action: 'pin', detail: { delivery: id, bundles: after } } },
+        { ...options, by, detail: { pinnedTo: id } },
       );
       return { report, before, after };
     },

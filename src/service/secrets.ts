@@ -1,15 +1,17 @@
 import { randomBytes } from 'node:crypto';
+import type { Actor } from '../domain/actor.ts';
 import { BootbundleError, invalid, notFound, tooLarge } from '../domain/errors.ts';
 import type { Finding } from '../domain/finding.ts';
 import { LIMITS } from '../domain/limits.ts';
 import { checkName } from '../domain/names.ts';
 import { checkSecretName, type NewSecret, type SecretInfo, type SecretOwner } from '../domain/secret.ts';
-import type { Store, StoredSecret } from '../domain/store.ts';
+import type { Change, Store, StoredSecret } from '../domain/store.ts';
 import type { Consent, Gate, Memory } from './gate.ts';
 import type { InstanceService } from './instances.ts';
 import type { KeyRing } from './keys.ts';
 
 export interface SecretWriteOptions extends Consent {
+  by: Actor;
   dryRun?: boolean;
 }
 
@@ -84,13 +86,14 @@ export function createSecretService(deps: {
           return { before, changed: false, findings: [] };
         try {
           if (owner.kind === 'instance') {
-            const findings = await instances.putSecrets(owner.name, new Map([[name, value]]), base, options.dryRun ?? false);
+            const findings = await instances.putSecrets(owner.name, new Map([[name, value]]), base, options);
             return { before, changed: true, findings };
           }
           const whatIf = async () => ({ secrets: { owner, changes: new Map([[name, value]]) } });
-          const { findings, sight } = await gate.pass({ bundle: owner.name, reference: null, whatIf }, options, memory);
+          const { findings, sight, detail } = await gate.pass({ bundle: owner.name, reference: null, whatIf }, options, memory);
           const sealed = new Map([[name, value && sealNew(keys, owner, name, value)]]);
-          if (!options.dryRun) await store.putBundleSecrets(owner.name, sealed, { base, at: clock(), sight });
+          const change = { base, at: clock(), by: options.by, sight, detail };
+          if (!options.dryRun) await store.putBundleSecrets(owner.name, sealed, change);
           return { before, changed: true, findings };
         } catch (error) {
           const raced = error instanceof BootbundleError && ['changed_meanwhile', 'etag_mismatch'].includes(error.code);
@@ -147,7 +150,7 @@ export interface Resealed {
  * version, no stub. Safe while the service runs.
  * @throws unavailable `secret_unreadable` when a secret (not an old value, which nobody could set anew) opens with no key of the ring
  */
-export async function resealSecrets(store: Store, keys: KeyRing): Promise<Resealed> {
+export async function resealSecrets(store: Store, keys: KeyRing, change: Change): Promise<Resealed> {
   const count: Resealed = { resealed: 0, already: 0, unreadable: 0 };
   for (let after: StoredSecret['key'] | null = null; ; ) {
     const page: StoredSecret[] = await store.listSecrets({ after, limit: PAGE });
@@ -162,7 +165,7 @@ export async function resealSecrets(store: Store, keys: KeyRing): Promise<Reseal
         continue;
       }
       // False: somebody set or removed it meanwhile; as an old value it comes at the end of the list.
-      if (await store.resealSecret(key, sealed, keys.sealSecret(key.owner, key.name, value))) count.resealed++;
+      if (await store.resealSecret(key, sealed, keys.sealSecret(key.owner, key.name, value), change)) count.resealed++;
     }
     after = page.at(-1)?.key ?? null;
     if (page.length < PAGE) return count;

@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { NamePatterns } from '../domain/actor.ts';
 import { type CurrentState, type Deadlines, type Goal, progress, stateAt } from '../domain/boot.ts';
 import { invalid, notFound, unavailable } from '../domain/errors.ts';
 import { LIMITS } from '../domain/limits.ts';
@@ -6,7 +7,7 @@ import { checkName } from '../domain/names.ts';
 import type { InstanceFilter, InstanceState, Store } from '../domain/store.ts';
 
 /** Which machines are waited for: one, or all with these labels. */
-export type Awaited = { instance: string } | { labels: NonNullable<InstanceFilter['labels']> };
+export type Awaited = { instance: string } | { labels: NonNullable<InstanceFilter['labels']>; names?: NamePatterns };
 
 /** Where a machine is, and how it stands to what is waited for. */
 export interface Standing {
@@ -49,7 +50,7 @@ export function createWaitService(deps: {
       if (!instance || instance.retiredAt !== null) throw notFound('unknown_instance', 'there is no such instance');
       return [instance];
     }
-    const states = await store.listStates({ after: null, limit: LIMITS.pageMax + 1 }, { labels: awaited.labels });
+    const states = await store.listStates({ after: null, limit: LIMITS.pageMax + 1 }, awaited);
     if (states.length === 0) throw notFound('no_instances', 'no instance has these labels');
     if (states.length > LIMITS.pageMax)
       throw invalid('too_many_instances', `more than ${LIMITS.pageMax} instances have these labels: ask for fewer at a time`);

@@ -1,12 +1,12 @@
 import type { Actor } from '../domain/actor.ts';
 import { conflict, notFound } from '../domain/errors.ts';
-import { checkSeedUnused, type Instance, PURPOSES, type Purpose } from '../domain/instance.ts';
+import { checkSeedUnused, type Instance, instanceEtag, PURPOSES, type Purpose } from '../domain/instance.ts';
 import { checkName } from '../domain/names.ts';
 import { type DeliveryWindow, type Policy, type PolicyDefaults, policyInForce, windowAt } from '../domain/policy.ts';
 import { checkPreconditions, type Preconditions } from '../domain/precondition.ts';
 import type { InstanceChange, Store, WindowChange } from '../domain/store.ts';
 import type { DocumentService } from './documents.ts';
-import { type InstanceService, instanceEtag, type Stub } from './instances.ts';
+import type { InstanceService, Stub } from './instances.ts';
 
 /** What a change means for one of an instance's URLs. */
 export interface UrlReport {

@@ -1,11 +1,14 @@
 import type { Kysely, Selectable } from 'kysely';
+import type { Actor } from '../domain/actor.ts';
 import type { Bundle, Part, PartOrder, Revision } from '../domain/bundle.ts';
 import { conflict, notFound } from '../domain/errors.ts';
 import type { JsonObject } from '../domain/json.ts';
 import { formatReference } from '../domain/names.ts';
 import type { KeptBody, Store } from '../domain/store.ts';
+import { noteAudit } from './audit.ts';
 import { type Database, plain, type Schema } from './database.ts';
 import { checkSight, hasRevision, lookUp } from './reference.ts';
+import { nameFits } from './scope.ts';
 import { dropSecrets, raiseSecretsVersion } from './secret.ts';
 
 type BundleStore = Pick<
@@ -27,7 +30,7 @@ type BundleStore = Pick<
 /** Bundles, their revisions and tags, and the bytes of their parts. */
 export function bundleStore(database: Database): BundleStore {
   return {
-    async putRevision({ bundle, base, content, digest, bodies, at, author, message, sight }) {
+    async putRevision({ bundle, base, content, digest, bodies, at, by, detail, message, sight }) {
       const revision = {
         digest,
         part_order: content.order,
@@ -35,7 +38,7 @@ export function bundleStore(database: Database): BundleStore {
         parts: JSON.stringify(content.parts),
         part_count: content.parts.length,
         created_at: at,
-        author: plain(author),
+        author: plain(by.name),
         message: message === null ? null : plain(message),
         purged_at: null,
       };
@@ -61,6 +64,11 @@ export function bundleStore(database: Database): BundleStore {
             .insertInto('revision_body')
             .values(needed.map((sha256) => ({ sha256, bundle, number })))
             .execute();
+        const previous = base === null ? null : await selectDigest(db, bundle, base);
+        const told = { revision: number, ...(message === null ? {} : { message: plain(message) }), ...detail };
+        await noteAudit(db, at, by, {
+          ...{ action: 'put', kind: 'bundle', name: bundle, before: previous, after: digest, detail: told },
+        });
         return inserted;
       });
       return toRevision(row);
@@ -68,7 +76,7 @@ export function bundleStore(database: Database): BundleStore {
 
     findBundle: (name) => database.read((db) => selectBundle(db, name)),
 
-    listBundles: ({ after, limit }, { retired }) =>
+    listBundles: ({ after, limit }, { retired, names = null }) =>
       database.read(async (db) => {
         const rows = await db
           .selectFrom('bundle')
@@ -77,6 +85,7 @@ export function bundleStore(database: Database): BundleStore {
           )
           .where('bundle.retired_at', retired ? 'is not' : 'is', null)
           .$if(after !== null, (query) => query.where('bundle.name', '>', plain(after ?? '')))
+          .$if(names !== null, (query) => query.where(nameFits('bundle.name', names)))
           .select(['bundle.name', 'bundle.latest', 'bundle.retired_at'])
           .select(['revision.digest', 'revision.part_count', 'revision.created_at', 'revision.author'])
           .orderBy('bundle.name')
@@ -93,15 +102,17 @@ export function bundleStore(database: Database): BundleStore {
         }));
       }),
 
-    retireBundle: (name, { base, at }) =>
+    retireBundle: (name, { base, at, by, detail = {} }) =>
       database.write(async (db) => {
         const bundle = await selectLiving(db, name);
         if (bundle?.latest !== base) throw changedMeanwhile();
-        await refuseInUse(db, { bundle: name });
+        await refuseInUse(db, { bundle: name }, by);
         await db.deleteFrom('tag').where('bundle', '=', name).execute();
         const until = bundle.secrets_version + 1;
         if (await dropSecrets(db, { kind: 'bundle', name }, { at, until })) await raiseSecretsVersion(db, name);
         await db.updateTable('bundle').set({ retired_at: at }).where('name', '=', name).execute();
+        const before = await selectDigest(db, name, base);
+        await noteAudit(db, at, by, { action: 'delete', kind: 'bundle', name, before, after: null, detail });
       }),
 
     findRevision: (bundle, number) =>
@@ -123,14 +134,14 @@ export function bundleStore(database: Database): BundleStore {
         return rows.map(toRevision);
       }),
 
-    async purgeRevision(bundle, number, at) {
+    async purgeRevision(bundle, number, { at, by, detail }) {
       const purged = await database.write(async (db) => {
         const row = await selectRevision(db, bundle, number).executeTakeFirst();
         if (!row) throw notFound('unknown_revision', 'the bundle has no such revision');
         const revision = toRevision(row);
         const hashes = [...new Set(revision.parts.map((part) => part.sha256))];
         if (revision.purgedAt !== null) return { revision, kept: await selectKept(db, revision, await selectHeld(db, hashes)) };
-        await refusePurge(db, bundle, number);
+        await refusePurge(db, bundle, number, by);
         await db
           .updateTable('revision')
           .set({ vars: '{}', purged_at: at })
@@ -148,6 +159,10 @@ export function bundleStore(database: Database): BundleStore {
         const orphans = hashes.filter((sha256) => !held.has(sha256));
         if (orphans.length > 0) await db.deleteFrom('body').where('sha256', 'in', orphans).execute();
         const after: Revision = { ...revision, vars: {}, purgedAt: at };
+        await noteAudit(db, at, by, {
+          ...{ action: 'purge', kind: 'bundle', name: bundle, before: revision.digest, after: null },
+          detail: { revision: number, ...detail },
+        });
         return { revision: after, kept: await selectKept(db, after, held) };
       });
       // Also when it was purged before: a server that was killed in between had not come so far.
@@ -161,11 +176,12 @@ export function bundleStore(database: Database): BundleStore {
         return row?.bytes ?? null;
       }),
 
-    listBundleUses: (bundle, limit) =>
+    listBundleUses: (bundle, limit, names = null) =>
       database.read(async (db) => {
         const rows = await db
           .selectFrom('instance_reference')
           .where('bundle', '=', bundle)
+          .where(nameFits('instance', names))
           .select(['instance', 'bundle', 'tag', 'revision'])
           .select((eb) => eb.fn.countAll<number>().over().as('total'))
           .orderBy('instance')
@@ -176,7 +192,7 @@ export function bundleStore(database: Database): BundleStore {
         return { uses, total: rows[0]?.total ?? 0 };
       }),
 
-    putTag: (bundle, tag, revision, { at, sight }) =>
+    putTag: (bundle, tag, revision, { at, by, detail, sight }) =>
       database.write(async (db) => {
         const living = await selectLiving(db, bundle);
         if (!living) throw unknownBundle();
@@ -203,19 +219,28 @@ export function bundleStore(database: Database): BundleStore {
           .values({ bundle, name: tag, revision, updated_at: at })
           .onConflict((oc) => oc.columns(['bundle', 'name']).doUpdateSet({ revision, updated_at: at }))
           .execute();
+        await noteAudit(db, at, by, {
+          ...{ action: 'putTag', kind: 'bundle', name: bundle, detail: { tag, ...detail } },
+          ...{ before: before ? String(before.revision) : null, after: String(revision) },
+        });
         return { created: !before, changed: true };
       }),
 
-    deleteTag: (bundle, tag) =>
+    deleteTag: (bundle, tag, { at, by, detail }) =>
       database.write(async (db) => {
         if (!(await selectLiving(db, bundle))) throw unknownBundle();
-        await refuseInUse(db, { bundle, tag });
-        const { numDeletedRows } = await db
+        await refuseInUse(db, { bundle, tag }, by);
+        const before = await db
           .deleteFrom('tag')
           .where('bundle', '=', bundle)
           .where('name', '=', tag)
+          .returning('revision')
           .executeTakeFirst();
-        if (numDeletedRows === 0n) throw notFound('unknown_tag', 'the bundle has no such tag');
+        if (!before) throw notFound('unknown_tag', 'the bundle has no such tag');
+        await noteAudit(db, at, by, {
+          ...{ action: 'deleteTag', kind: 'bundle', name: bundle, detail: { tag, ...detail } },
+          ...{ before: String(before.revision), after: null },
+        });
       }),
 
     async resolveReferences(references) {
@@ -244,6 +269,16 @@ async function storeBodies(db: Kysely<Schema>, needed: readonly string[], bodies
 
 function selectRevision(db: Kysely<Schema>, bundle: string, number: number) {
   return db.selectFrom('revision').selectAll().where('bundle', '=', bundle).where('number', '=', number);
+}
+
+async function selectDigest(db: Kysely<Schema>, bundle: string, number: number): Promise<string | null> {
+  const row = await db
+    .selectFrom('revision')
+    .select('digest')
+    .where('bundle', '=', bundle)
+    .where('number', '=', number)
+    .executeTakeFirst();
+  return row?.digest ?? null;
 }
 
 function selectLiving(db: Kysely<Schema>, name: string) {
@@ -283,21 +318,24 @@ async function selectBundle(db: Kysely<Schema>, name: string): Promise<Bundle | 
 /** How many a refusal names. */
 const NAMED = 5;
 
-async function refuseInUse(db: Kysely<Schema>, use: { bundle: string; tag?: string; revision?: number }) {
+/** @throws conflict `in_use`, naming those that `by` may know of */
+async function refuseInUse(db: Kysely<Schema>, use: { bundle: string; tag?: string; revision?: number }, by: Actor) {
   const { bundle, tag, revision } = use;
   let query = db.selectFrom('instance_reference').where('bundle', '=', bundle).select('instance').distinct();
   if (tag !== undefined) query = query.where('tag', '=', tag);
   if (revision !== undefined) query = query.where('revision', '=', revision);
+  if (!(await query.limit(1).executeTakeFirst())) return;
   const rows = await query
+    .where(nameFits('instance', by.scope.instances))
     .orderBy('instance')
     .limit(NAMED + 1)
     .execute();
-  if (rows.length === 0) return;
+  if (rows.length === 0) throw conflict('in_use', "instances outside of your token's scope refer to it");
   throw conflict('in_use', `${listed(rows.map(({ instance }) => instance))} refer to it: change or delete them first`);
 }
 
 /** Refuses to take away what a machine may ask for. */
-async function refusePurge(db: Kysely<Schema>, bundle: string, number: number) {
+async function refusePurge(db: Kysely<Schema>, bundle: string, number: number, by: Actor) {
   const living = await selectLiving(db, bundle);
   if (living?.latest === number) throw conflict('in_use', 'it is what the bundle has newest: put a newer revision first');
   const tags = await db
@@ -310,7 +348,7 @@ async function refusePurge(db: Kysely<Schema>, bundle: string, number: number) {
     .execute();
   if (tags.length > 0)
     throw conflict('in_use', `the tags ${listed(tags.map(({ name }) => name))} mean it: move or delete them first`);
-  await refuseInUse(db, { bundle, revision: number });
+  await refuseInUse(db, { bundle, revision: number }, by);
 }
 
 function listed(names: readonly string[]): string {

@@ -1,15 +1,16 @@
-import { type Kysely, type Selectable, sql, type Transaction } from 'kysely';
+import { type Kysely, type Selectable, sql } from 'kysely';
+import type { AuditDetail, AuditNote } from '../domain/audit.ts';
 import { type BootFacts, NO_BOOT, type State } from '../domain/boot.ts';
 import { conflict, invalid, notFound, preconditionFailed } from '../domain/errors.ts';
-import { checkSeedUnused, cloudInitInstanceId, type Instance, type InstanceSpec } from '../domain/instance.ts';
+import { checkSeedUnused, cloudInitInstanceId, type Instance, type InstanceSpec, instanceEtag } from '../domain/instance.ts';
 import { canonicalJson, type Json, type JsonObject } from '../domain/json.ts';
 import { parseReference, type Reference } from '../domain/names.ts';
 import type { PolicySpec } from '../domain/policy.ts';
-import { type InstanceAudit, type InstanceWrite, SPECS_KEPT, type Store } from '../domain/store.ts';
-import { noteAudit } from './audit.ts';
+import { type InstanceWrite, SPECS_KEPT, type Store } from '../domain/store.ts';
+import { noteAudit, noteAudits } from './audit.ts';
 import { chunks, type Database, type InstanceRow, indexable, plain, type Schema } from './database.ts';
 import { checkSight, lookUp } from './reference.ts';
-import { dropSecrets, type SecretsChange, saveSecrets, weighSecrets } from './secret.ts';
+import { describeSecrets, dropSecrets, type SecretsChange, saveSecrets, weighSecrets } from './secret.ts';
 import { factsOf, listStale, matches } from './state.ts';
 
 type InstanceStore = Pick<
@@ -31,7 +32,7 @@ const ROWS_PER_STATEMENT = 500;
 /** Instances, and what they are found by: references, labels, addresses. */
 export function instanceStore(database: Database): InstanceStore {
   return {
-    async putInstances(writes, { at, sight, audit }) {
+    async putInstances(writes, { at, by, detail, sight }) {
       const prepared = writes.map(prepare);
       const names = prepared.map(({ write }) => write.name);
       const seen = new Set<string>();
@@ -55,8 +56,8 @@ export function instanceStore(database: Database): InstanceStore {
         );
         const versions = new Map(outcomes.map(({ row }) => [row.name, row.version]));
         await saveSecrets(db, 'instance', secrets, { at, versions });
-        if (audit)
-          for (const { row, created, changed } of outcomes) if (changed) await note(db, row, { created, at, ...audit });
+        const notes = outcomes.filter(({ changed }) => changed).map((outcome) => noteOf(outcome, secrets, detail));
+        await noteAudits(db, at, by, notes);
         return outcomes;
       });
       return written.map(({ row, created, changed }) => ({ instance: toInstance(row), created, changed }));
@@ -152,7 +153,7 @@ export function instanceStore(database: Database): InstanceStore {
         return counts;
       }),
 
-    retireInstance: (name, { expect, at, force = false }) =>
+    retireInstance: (name, { expect, at, by, detail = {}, force = false }) =>
       database.write(async (db) => {
         const row = await db
           .selectFrom('instance')
@@ -166,6 +167,8 @@ export function instanceStore(database: Database): InstanceStore {
         await forget(db, [name]);
         await dropSecrets(db, { kind: 'instance', name }, { at, until: row.version + 1 });
         await db.updateTable('instance').set({ retired_at: at, updated_at: at }).where('name', '=', name).execute();
+        const before = instanceEtag(row);
+        await noteAudit(db, at, by, { action: 'delete', kind: 'instance', name, before, after: null, detail });
       }),
   };
 }
@@ -183,18 +186,11 @@ interface Prepared {
 }
 
 interface Outcome extends Prepared {
+  /** The entity tag of the living instance there was. */
+  before: string | null;
   row: InstanceRow;
   created: boolean;
   changed: boolean;
-}
-
-async function note(
-  db: Transaction<Schema>,
-  { name, id, version }: InstanceRow,
-  { created, at, by, action, detail }: InstanceAudit & { created: boolean; at: number },
-) {
-  const tags = { before: created ? null : `${id}.${version - 1}`, after: `${id}.${version}` };
-  await noteAudit(db, at, by, { action, kind: 'instance', name, ...tags, detail });
 }
 
 /** All that can be computed before the transaction. */
@@ -247,7 +243,8 @@ function decide(item: Prepared, { before, secrets, at }: Found): Outcome {
   if (expect !== undefined && expect !== present) throw mismatch(name);
   if (seen !== undefined && seen !== present)
     throw conflict('changed_meanwhile', `${name} was changed meanwhile: repeat the change`);
-  if (alive && !secrets && sameSpec(before, columns)) return { ...item, row: before, created: false, changed: false };
+  if (alive && !secrets && sameSpec(before, columns))
+    return { ...item, before: instanceEtag(before), row: before, created: false, changed: false };
   const base = before ?? {
     id: freshId,
     version: 0,
@@ -275,7 +272,12 @@ function decide(item: Prepared, { before, secrets, at }: Found): Outcome {
     // As if reopened: what counts from the registration counts from now.
     Object.assign(row, BLANK_BOOT, { reopened_at: at, waiting_since: at });
   }
-  return { ...item, row, created: !alive, changed: true };
+  return { ...item, before: alive ? instanceEtag(before) : null, row, created: !alive, changed: true };
+}
+
+function noteOf({ row, before }: Outcome, secrets: ReadonlyMap<string, SecretsChange>, detail: AuditDetail = {}): AuditNote {
+  const told = { ...describeSecrets(secrets.get(row.name)), ...detail };
+  return { action: 'put', kind: 'instance', name: row.name, before, after: instanceEtag(row), detail: told };
 }
 
 /** @throws invalid `unknown_bundle`, `unknown_tag`, `unknown_revision`, `purged`, naming the reference and the instance */

@@ -3,6 +3,7 @@ import type { Delivery, DeliveryOutcome } from '../domain/delivery.ts';
 import type { Store } from '../domain/store.ts';
 import { addressText, type Database, plain } from './database.ts';
 import { toDelivery } from './delivery.ts';
+import { nameFits } from './scope.ts';
 
 /** So many rows one call looks at: some milliseconds, for SQLite's queries hold the event loop. */
 const SCANNED = 2000;
@@ -10,13 +11,14 @@ const SCANNED = 2000;
 /** The ledger across instances. */
 export function ledgerStore(database: Database): Pick<Store, 'scanDeliveries'> {
   return {
-    scanDeliveries: ({ instance, bundle, address, outcome, counted, since, until }, { after, limit }) =>
+    scanDeliveries: ({ instance, bundle, address, outcome, counted, since, until, names = null }, { after, limit }) =>
       database.read(async (db) => {
         // What an index finds decides how far one call looks; the rest is held against what was found.
         const sifted = bundle !== undefined || outcome !== undefined || counted !== undefined;
         const scanned = sifted ? SCANNED : limit;
         let query = db.selectFrom('delivery').selectAll().orderBy('at', 'desc').orderBy('id', 'desc').limit(scanned);
         if (instance !== undefined) query = query.where('instance', '=', plain(instance));
+        if (names !== null) query = query.where(nameFits('instance', names));
         if (address !== undefined) query = query.where('address', '=', addressText(address));
         if (since !== undefined) query = query.where('at', '>=', since);
         if (until !== undefined) query = query.where('at', '<', until);

@@ -12,6 +12,7 @@ import { pruneStore } from './prune.ts';
 import { reportStore } from './report.ts';
 import { secretStore } from './secret.ts';
 import { stateStore } from './state.ts';
+import { tokenStore } from './token.ts';
 import { windowStore } from './window.ts';
 
 /** Where the database is: a `postgres://…` URL, or an SQLite file (`:memory:` for one that is gone when closed). */
@@ -55,6 +56,7 @@ export function createStore(database: Database): Store {
     ...auditStore(database),
     ...pruneStore(database),
     ...stateStore(database),
+    ...tokenStore(database),
 
     claimKey: (checks) =>
       database.write(async (db) => {

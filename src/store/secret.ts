@@ -1,8 +1,10 @@
 import { type Kysely, sql } from 'kysely';
+import type { AuditDetail } from '../domain/audit.ts';
 import { conflict, invalid, notFound } from '../domain/errors.ts';
 import { LIMITS } from '../domain/limits.ts';
 import type { NewSecret, SealedSecret, SecretOwner } from '../domain/secret.ts';
 import type { Store, StoredSecret } from '../domain/store.ts';
+import { noteAudit } from './audit.ts';
 import { chunks, type Database, type Schema } from './database.ts';
 import { checkSight } from './reference.ts';
 
@@ -17,7 +19,7 @@ const ROWS_PER_STATEMENT = 500;
 /** Secrets, sealed: the store cannot read one. Those of instances are written with them (instance.ts). */
 export function secretStore(database: Database): SecretStore {
   return {
-    putBundleSecrets: (bundle, secrets, { base, at, sight }) =>
+    putBundleSecrets: (bundle, secrets, { base, at, by, detail, sight }) =>
       database.write(async (db) => {
         const living = await db
           .selectFrom('bundle')
@@ -33,6 +35,10 @@ export function secretStore(database: Database): SecretStore {
         if (changes.size === 0) return;
         await saveSecrets(db, 'bundle', changes, { at, versions: new Map([[bundle, base + 1]]) });
         await raiseSecretsVersion(db, bundle);
+        await noteAudit(db, at, by, {
+          ...{ action: 'putSecrets', kind: 'bundle', name: bundle, before: `secrets.${base}`, after: `secrets.${base + 1}` },
+          detail: { ...describeSecrets(changes.get(bundle)), ...detail },
+        });
       }),
 
     async findSecrets(owners) {
@@ -83,7 +89,7 @@ export function secretStore(database: Database): SecretStore {
         return [...secrets.map((row) => toStored(row, null)), ...old.map((row) => toStored(row, row.id))];
       }),
 
-    resealSecret: ({ owner, name, old }, before, after) =>
+    resealSecret: ({ owner, name, old }, before, after, { at, by, detail }) =>
       database.write(async (db) => {
         const { numUpdatedRows } = await db
           .updateTable(old === null ? 'secret' : 'old_secret')
@@ -94,7 +100,12 @@ export function secretStore(database: Database): SecretStore {
           .where('sealed', '=', before)
           .$if(old !== null, (query) => query.where(sql.ref('id'), '=', old))
           .executeTakeFirst();
-        return numUpdatedRows > 0n;
+        if (numUpdatedRows === 0n) return false;
+        const told = { secrets: [name], ...detail };
+        await noteAudit(db, at, by, {
+          ...{ action: 'reseal', kind: owner.kind, name: owner.name, before: null, after: null, detail: told },
+        });
+        return true;
       }),
   };
 }
@@ -148,6 +159,15 @@ async function selectAt(
 export interface SecretsChange {
   set: (readonly [name: string, secret: NewSecret])[];
   drop: string[];
+}
+
+/** What the audit says of a change of secrets: their names. */
+export function describeSecrets(change: SecretsChange | undefined): AuditDetail {
+  const { set = [], drop = [] } = change ?? {};
+  return {
+    ...(set.length > 0 ? { secrets: set.map(([name]) => name) } : {}),
+    ...(drop.length > 0 ? { secretsRemoved: drop } : {}),
+  };
 }
 
 /**

@@ -6,6 +6,7 @@ import { formatReference, parseReference } from '../domain/names.ts';
 import type { InstanceFilter, Store } from '../domain/store.ts';
 import { addressText, type Database, type InstanceRow, indexable, plain, type Schema } from './database.ts';
 import { lookUp } from './reference.ts';
+import { nameFits } from './scope.ts';
 
 type StateStore = Pick<Store, 'listStates' | 'sweepSilent'>;
 
@@ -67,8 +68,9 @@ function isOverdue(eb: OfInstance, now: number, { fetch, boot }: Deadlines): Exp
 
 /** What a list is asked for, but for what is stale. */
 export function matches(eb: OfInstance, filter: Omit<InstanceFilter, 'stale'>): Expression<SqlBool> {
-  const { bundle, labels = [], instanceId, address, retired = false, state } = filter;
+  const { bundle, labels = [], instanceId, address, retired = false, state, names = null } = filter;
   const wanted: Expression<SqlBool>[] = [eb('retired_at', retired ? 'is not' : 'is', null)];
+  if (names !== null) wanted.push(nameFits('name', names));
   if (instanceId !== undefined) wanted.push(eb('instance_id', '=', indexable(instanceId)));
   if (bundle !== undefined)
     wanted.push(eb('name', 'in', eb.selectFrom('instance_reference').select('instance').where('bundle', '=', plain(bundle))));

@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { tokenOf } from '../../src/http/auth.ts';
-import { createAuthenticator } from '../../src/service/keys.ts';
 import { buildTestApp, snapshot, TOKEN } from '../app.ts';
 
 const basic = (pair: string) => `Basic ${Buffer.from(pair).toString('base64')}`;
@@ -56,9 +55,43 @@ test('the token opens; what is wrong, absent or malformed gets 401 and how to as
 
 test('every printable token that the configuration takes opens by Bearer and by Basic', async (t) => {
   const token = Array.from({ length: 0x7e - 0x20 }, (_, index) => String.fromCharCode(0x21 + index)).join('');
-  const { api } = await buildTestApp(t, { authenticate: createAuthenticator(token) });
+  const { api } = await buildTestApp(t, { adminToken: token });
   for (const authorization of [`Bearer ${token}`, basic(`x:${token}`)])
     assert.equal((await api('GET', '/bundles', undefined, { authorization })).statusCode, 200);
+});
+
+test('a hostile Authorization header is 401 at once, and never in the log', async (t) => {
+  const test = await buildTestApp(t);
+  const { id } = (await test.api('POST', '/tokens', { name: 'ci', role: 'viewer' })).json();
+  const guess = `bb_${id}_${'G'.repeat(43)}`;
+  const nasty = [
+    `Bearer ${'a'.repeat(14_000)}`,
+    `Bearer ${' '.repeat(14_000)}x`,
+    `${'Bearer '.repeat(1500)}x`,
+    `Basic ${'='.repeat(14_000)}`,
+    `Basic ${'A'.repeat(14_000)}`,
+    basic(`${':'.repeat(9000)}`),
+    basic(`x:${TOKEN}\0`),
+    basic(`${TOKEN}:`),
+    basic(`x:${guess}`),
+    `Bearer ${guess}`,
+    `Bearer ${guess}, Bearer ${TOKEN}`,
+    `Bearer bb_${'%00'.repeat(20)}`,
+    `Bearer bb_'or'1'='1_${'G'.repeat(43)}`,
+    `Bearer bb___proto___${'G'.repeat(43)}`,
+    'Bearer undefined',
+    'Bearer null',
+    'Digest username="x"',
+    'Negotiate YII=',
+  ];
+  const began = performance.now();
+  for (const authorization of nasty) {
+    const answer = await test.api('GET', '/tokens/self', undefined, { authorization });
+    assert.equal(answer.statusCode, 401, authorization.slice(0, 60));
+    assert.doesNotMatch(answer.body, /GGGG|test-admin/);
+  }
+  assert.ok(performance.now() - began < 2000);
+  assert.doesNotMatch(test.log(), /GGGG|aaaaaaaa|AAAAAAAA|test-admin|authorization/i);
 });
 
 test('every call under /api/v1 needs the token, before anything of it is looked at', async (t) => {

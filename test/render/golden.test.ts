@@ -6,6 +6,7 @@ import { type TestContext, test } from 'node:test';
 import { pack } from 'tar-stream';
 import { BUNDLE_OPTIONS_FILE } from '../../src/domain/names.ts';
 import { parseMime } from '../../src/inspect/mime.ts';
+import { ANN } from '../actor.ts';
 import { buildTestApp, START } from '../app.ts';
 
 /**
@@ -47,7 +48,7 @@ async function fetchDocument(t: TestContext, folder: string): Promise<Buffer> {
     policy: {},
     track: false,
   };
-  await store.putInstances([{ name: 'my-atomic-server', spec: blank, freshId: ID, expect: null }], { at: START });
+  await store.putInstances([{ name: 'my-atomic-server', spec: blank, freshId: ID, expect: null }], { at: START, by: ANN });
   const spec = JSON.parse(readFileSync(join(folder, 'instance.json'), 'utf8'));
   const written = await api('PUT', '/instances/my-atomic-server', spec);
   assert.equal(written.statusCode, 200, written.body);

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
+import { OURSELVES } from '../../src/domain/actor.ts';
 import { BUILT_IN_AUTHOR } from '../../src/domain/bundle.ts';
 import { DEFAULT_POLICY } from '../../src/domain/policy.ts';
 import { kubePartHandler } from '../../src/guest/handler.ts';
@@ -11,8 +12,7 @@ import { createGate } from '../../src/service/gate.ts';
 import { createKeyRing } from '../../src/service/keys.ts';
 import { createSlices } from '../../src/service/slices.ts';
 import { openStore } from '../../src/store/open.ts';
-
-const ACTOR = { name: 'admin', role: 'admin' } as const;
+import { ANN } from '../actor.ts';
 
 async function bench(t: TestContext) {
   const store = await openStore({ file: ':memory:' });
@@ -59,7 +59,7 @@ test('its part is what the guest room makes of it, and takes the kube types and 
     'text/x-bootbundle-config',
   ]);
   // An operator who uploads it himself gets the same type.
-  const { changed } = await bundles.putPart('kube', { filename: 'kube-part-handler.py', body }, { actor: ACTOR });
+  const { changed } = await bundles.putPart('kube', { filename: 'kube-part-handler.py', body }, { by: ANN });
   assert.equal(changed, false);
 });
 
@@ -75,7 +75,7 @@ test('an upgrade adds a revision', async (t) => {
     digest: 'an older product',
     bodies: new Map(),
     at: 1,
-    author: BUILT_IN_AUTHOR,
+    by: OURSELVES,
     message: null,
   });
   await ensure();
@@ -86,10 +86,10 @@ test('an upgrade adds a revision', async (t) => {
 test('what an operator changed or deleted stays his', async (t) => {
   const { bundles, ensure } = await bench(t);
   await ensure();
-  await bundles.putPart('kube', { filename: 'mine.sh', body: Buffer.from('#!/bin/sh\n') }, { actor: ACTOR });
+  await bundles.putPart('kube', { filename: 'mine.sh', body: Buffer.from('#!/bin/sh\n') }, { by: ANN });
   await ensure();
   assert.equal((await bundles.get('kube')).latest.number, 2);
-  await bundles.delete('kube', { actor: ACTOR });
+  await bundles.delete('kube', { by: ANN });
   await ensure();
   await assert.rejects(bundles.get('kube'), { code: 'unknown_bundle' });
 });

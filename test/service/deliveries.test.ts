@@ -12,6 +12,7 @@ import { createDeliveryService, type DeliveryService } from '../../src/service/d
 import { createDocumentService } from '../../src/service/documents.ts';
 import { createKeyRing } from '../../src/service/keys.ts';
 import { openStore } from '../../src/store/open.ts';
+import { ANN } from '../actor.ts';
 
 const SPEC: InstanceSpec = {
   bundles: [],
@@ -45,7 +46,10 @@ async function bench(
 ): Promise<Bench> {
   const store = await openStore({ file: ':memory:' });
   t.after(() => store.close());
-  await store.putInstances([{ name: 'node-1', spec: { ...SPEC, ...spec }, freshId: ID, expect: undefined }], { at: 1 });
+  await store.putInstances([{ name: 'node-1', spec: { ...SPEC, ...spec }, freshId: ID, expect: undefined }], {
+    at: 1,
+    by: ANN,
+  });
   const batches: (readonly NewDelivery[])[] = [];
   const between = { ...store, ...around(store) };
   const watched: Store = {
@@ -315,10 +319,13 @@ test('a capability that is made up, for another purpose, of an old generation or
     'include',
     keys.capability('include', { id: 'ffffffffffffffff', generations: { include: 0, seed: 0, report: 0 } }),
   );
-  await store.retireInstance('node-1', { expect: undefined, at: 2 });
+  await store.retireInstance('node-1', { expect: undefined, at: 2, by: ANN });
   await open('include', CAPABILITY);
   await open('seed', SEED);
-  await store.putInstances([{ name: 'node-1', spec: SPEC, freshId: 'aaaaaaaaaaaaaaaa', expect: undefined }], { at: 3 });
+  await store.putInstances([{ name: 'node-1', spec: SPEC, freshId: 'aaaaaaaaaaaaaaaa', expect: undefined }], {
+    at: 3,
+    by: ANN,
+  });
   await open('include', CAPABILITY);
   assert.deepEqual(batches, []);
 });

@@ -15,6 +15,7 @@ import { createGate } from '../../src/service/gate.ts';
 import { createKeyRing } from '../../src/service/keys.ts';
 import { createSlices } from '../../src/service/slices.ts';
 import { openStore } from '../../src/store/open.ts';
+import { ANN } from '../actor.ts';
 
 const URL_SPACE = 'http://192.0.2.10:8080';
 const KEYS = createKeyRing([Buffer.alloc(32, 1)]);
@@ -60,7 +61,7 @@ async function bench(t: TestContext, around: (store: Store) => Partial<Store> = 
         filename,
         ...(typeof part === 'string' ? { body: Buffer.from(part) } : part),
       }));
-      const written = await bundles.put(bundle, { parts: uploads }, { actor: { name: 'admin', role: 'admin' } });
+      const written = await bundles.put(bundle, { parts: uploads }, { by: ANN });
       return written.bundle.latest.number;
     },
     async inspect(...references) {
@@ -84,7 +85,7 @@ test('a document is rendered from the bundles in their order, and says from whic
   await put('b', { 'one.sh': '#!/bin/sh\n' });
   await put('b', { 'one.sh': '#!/bin/sh\ntrue\n' });
   await put('a', { 'two.sh': '#!/bin/sh\n' });
-  await store.putTag('b', 'stable', 1, { at: 1 });
+  await store.putTag('b', 'stable', 1, { at: 1, by: ANN });
   const document = await render('b', 'a');
   assert.deepEqual(document.revisions, ['b@2', 'a@1']);
   assert.deepEqual(
@@ -139,9 +140,9 @@ test('a change of the bundle, and a moved tag, are seen by the next fetch', asyn
   const before = await render('a');
   await put('a', { 'a.sh': '#!/bin/sh\ntrue\n' });
   assert.notEqual((await render('a')).digest, before.digest);
-  await store.putTag('a', 'stable', 1, { at: 1 });
+  await store.putTag('a', 'stable', 1, { at: 1, by: ANN });
   assert.equal((await render('a@stable')).digest, before.digest);
-  await store.putTag('a', 'stable', 2, { at: 1 });
+  await store.putTag('a', 'stable', 2, { at: 1, by: ANN });
   assert.notEqual((await render('a@stable')).digest, before.digest);
 });
 
@@ -156,7 +157,7 @@ test('a reference that means nothing is refused and named', async (t) => {
   const { put, render, inspect, store } = await bench(t);
   await put('a', { 'a.sh': '#!/bin/sh\n' });
   await put('gone', { 'a.sh': '#!/bin/sh\n' });
-  await store.retireBundle('gone', { base: 1, at: 2 });
+  await store.retireBundle('gone', { base: 1, at: 2, by: ANN });
   for (const reference of ['nix', 'a@stable', 'a@2', 'gone', 'gone@1']) {
     const says = new RegExp(`^${reference} does not exist`);
     await assert.rejects(render('a', reference), refused('invalid', 'unknown_bundle', says));

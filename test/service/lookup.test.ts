@@ -4,6 +4,7 @@ import { BootbundleError } from '../../src/domain/errors.ts';
 import { PURPOSES } from '../../src/domain/instance.ts';
 import { createKeyRing } from '../../src/service/keys.ts';
 import { createLookupService } from '../../src/service/lookup.ts';
+import { ANN } from '../actor.ts';
 import { SPEC, storeWithRows } from '../rows.ts';
 
 const keys = createKeyRing([Buffer.alloc(32, 2), Buffer.alloc(32, 1)]);
@@ -15,7 +16,7 @@ async function bench(t: TestContext) {
   const { store, rows } = await storeWithRows(t);
   const service = createLookupService({ store, keys });
   const put = (name: string, freshId: string, metaData = {}) =>
-    store.putInstances([{ name, spec: { ...SPEC, metaData }, freshId, expect: undefined }], { at: 0 });
+    store.putInstances([{ name, spec: { ...SPEC, metaData }, freshId, expect: undefined }], { at: 0, by: ANN });
   const url = (text: string) => service.lookup({ kind: 'url', text });
   return { store, rows, service, put, url };
 }
@@ -55,7 +56,7 @@ test('an old one, and one of a deleted instance, are told as such', async (t) =>
   const { store, put, url } = await bench(t);
   await put('vm', ID);
   const first = keys.capability('include', { id: ID, generations: { include: 0, seed: 0, report: 0 } });
-  await store.retireInstance('vm', { expect: undefined, at: 1 });
+  await store.retireInstance('vm', { expect: undefined, at: 1, by: ANN });
   const { instance, works, reason } = await url(first);
   assert.deepEqual([instance, works], ['vm', false]);
   assert.match(reason, /deleted/);
@@ -108,6 +109,6 @@ test('an instance-id: stated, made by us, or phoned home; a UUID in capitals is 
   const phoneHome = { instanceId: told, hostname: '', fqdn: '', hostKeys: [] };
   await rows.report('b', 3, { kind: 'phoneHome', phoneHome });
   assert.equal(await find(told), 'b');
-  await store.retireInstance('a', { expect: undefined, at: 4 });
+  await store.retireInstance('a', { expect: undefined, at: 4, by: ANN });
   assert.match((await service.lookup({ kind: 'instanceId', text: UUID })).reason, /deleted/);
 });

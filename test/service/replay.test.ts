@@ -8,6 +8,7 @@ import { createKeyRing } from '../../src/service/keys.ts';
 import { createRetention } from '../../src/service/retention.ts';
 import { resealSecrets } from '../../src/service/secrets.ts';
 import { openStore } from '../../src/store/open.ts';
+import { ANN } from '../actor.ts';
 import { buildTestApp, START, type TestApp } from '../app.ts';
 
 const [OLD, NEW] = [Buffer.alloc(32, 1), Buffer.alloc(32, 2)];
@@ -67,7 +68,7 @@ test('under another root key deliveries are replayed for as long as the old one 
 
   const both = await on(t, store, [NEW, OLD]);
   assert.ok((await replay(both, id)).rawPayload.equals(bytes as Buffer));
-  assert.deepEqual(await resealSecrets(store, both.keys), { resealed: 2, already: 0, unreadable: 0 });
+  assert.deepEqual(await resealSecrets(store, both.keys, { at: 0, by: ANN }), { resealed: 2, already: 0, unreadable: 0 });
   assert.ok((await replay(both, id)).rawPayload.equals(bytes as Buffer));
   const later = await fetched(both);
   const { id: laterId } = await newest(store);
@@ -89,7 +90,7 @@ test('an old value that no key opens keeps no other from being sealed anew', asy
   await before.api('DELETE', '/bundles/web/secrets/token');
   const only = await on(t, store, [NEW]);
   await only.api('PUT', '/bundles/web/secrets/token', 'hunter3');
-  assert.deepEqual(await resealSecrets(store, only.keys), { resealed: 0, already: 1, unreadable: 1 });
+  assert.deepEqual(await resealSecrets(store, only.keys, { at: 0, by: ANN }), { resealed: 0, already: 1, unreadable: 1 });
   assert.match((await replay(only, id)).json().detail, /opens with no key of BOOTBUNDLE_KEY/);
 });
 

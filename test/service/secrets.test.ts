@@ -5,6 +5,7 @@ import { parseMime } from '../../src/inspect/mime.ts';
 import { createKeyRing } from '../../src/service/keys.ts';
 import { resealSecrets } from '../../src/service/secrets.ts';
 import { openStore } from '../../src/store/open.ts';
+import { ANN } from '../actor.ts';
 import { buildTestApp, refuses, type TestApp } from '../app.ts';
 
 const VALUE = 'hunter2-the-one-and-only';
@@ -136,8 +137,8 @@ test('secrets are sealed anew under another key, and nothing else changes', asyn
   await app.api('PUT', '/instances/vm/secrets/own', VALUE);
   const before = (await app.api('GET', '/instances/vm')).json();
   const ring = createKeyRing([next, old]);
-  assert.deepEqual(await resealSecrets(store, ring), { resealed: 2, already: 0, unreadable: 0 });
-  assert.deepEqual(await resealSecrets(store, ring), { resealed: 0, already: 2, unreadable: 0 });
+  assert.deepEqual(await resealSecrets(store, ring, { at: 1, by: ANN }), { resealed: 2, already: 0, unreadable: 0 });
+  assert.deepEqual(await resealSecrets(store, ring, { at: 1, by: ANN }), { resealed: 0, already: 2, unreadable: 0 });
   const owner = { kind: 'bundle' as const, name: 'web' };
   const [[secret] = []] = await store.findSecrets([owner]);
   const only = createKeyRing([next]);

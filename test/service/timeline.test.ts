@@ -8,6 +8,7 @@ import type { ManifestResult } from '../../src/domain/report.ts';
 import { createKeyRing } from '../../src/service/keys.ts';
 import { createReportService } from '../../src/service/reports.ts';
 import { createTimelineService } from '../../src/service/timeline.ts';
+import { ANN } from '../actor.ts';
 import { storeWithRows } from '../rows.ts';
 
 const SPEC: InstanceSpec = {
@@ -43,7 +44,7 @@ async function bench(t: TestContext, deadlines: Deadlines = { fetch: null, boot:
   const timeline = createTimelineService({ store, deadlines, clock: () => now, followMs: 2 });
   const reports = createReportService({ store, keys, clock: () => now });
   const put = (at: number, labels: Record<string, string> = {}) =>
-    store.putInstances([{ name: 'vm', spec: { ...SPEC, labels }, freshId: ID, expect: undefined }], { at });
+    store.putInstances([{ name: 'vm', spec: { ...SPEC, labels }, freshId: ID, expect: undefined }], { at, by: ANN });
   const fetch = async (at: number) =>
     store.recordDeliveries(
       [
@@ -113,12 +114,12 @@ test('retired it ends so, without a change that was none; revived it is a change
   const { store, put, fetch, events } = await bench(t);
   await put(1);
   await fetch(2);
-  await store.retireInstance('vm', { expect: undefined, at: 3 });
+  await store.retireInstance('vm', { expect: undefined, at: 3, by: ANN });
   assert.deepEqual(await events(), ['1 registered', '2 fetched', '3 retired']);
   await put(4);
   assert.deepEqual((await events()).slice(1), ['2 fetched', '4 changed']);
   assert.ok(!(await events()).some((event) => event.endsWith('retired')));
-  await store.retireInstance('vm', { expect: undefined, at: 5 });
+  await store.retireInstance('vm', { expect: undefined, at: 5, by: ANN });
   assert.deepEqual(
     await events(),
     ['1 registered', '2 fetched', '4 reopened', '5 retired'],
@@ -133,7 +134,7 @@ test('a report tells whose it is; a capability for something else, or of an olde
   const [instance] = await store.listInstances({ after: null, limit: 1 }, {});
   assert.ok(instance);
   const old = keys.capability('report', instance);
-  await store.retireInstance('vm', { expect: undefined, at: 3 });
+  await store.retireInstance('vm', { expect: undefined, at: 3, by: ANN });
   await assert.rejects(reports.report(old, { kind: 'manifest', manifest: result('b') }), is('not_found', 'unknown_capability'));
   await put(4);
   for (const capability of [old, keys.capability('include', instance), '', 'x'])

@@ -4,6 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { BootFacts, Goal } from '../../src/domain/boot.ts';
 import { BootbundleError } from '../../src/domain/errors.ts';
 import { createWaitService } from '../../src/service/wait.ts';
+import { ANN } from '../actor.ts';
 import { SPEC, storeWithRows } from '../rows.ts';
 
 const DEADLINES = { fetch: 100_000, boot: 10_000 };
@@ -17,7 +18,10 @@ async function bench(t: TestContext) {
   let now = 0;
   const waiting = createWaitService({ store, deadlines: DEADLINES, clock: () => now, waitMs: 2 });
   const register = (name: string, labels: Record<string, string> = {}) =>
-    store.putInstances([{ name, spec: { ...SPEC, labels }, freshId: name.padEnd(16, '0'), expect: undefined }], { at: 0 });
+    store.putInstances([{ name, spec: { ...SPEC, labels }, freshId: name.padEnd(16, '0'), expect: undefined }], {
+      at: 0,
+      by: ANN,
+    });
   const never = new AbortController();
   const wait = (goal: Goal, timeout = 0, signal = never.signal) => waiting.wait({ instance: 'vm' }, goal, timeout, signal);
   const at = (time: number) => {
@@ -103,7 +107,7 @@ test('a group has a bound', async (t) => {
   const writes = Array.from({ length: 1001 }, (_, index) => ({
     ...{ name: `vm-${index}`, spec, freshId: index.toString(16).padStart(16, '0'), expect: undefined },
   }));
-  await store.putInstances(writes, { at: 0 });
+  await store.putInstances(writes, { at: 0, by: ANN });
   const wait = waiting.wait({ labels: [{ key: 'a', value: null }] }, 'ready', 0, never.signal);
   await assert.rejects(wait, is('invalid', 'too_many_instances'));
 });
@@ -113,7 +117,7 @@ test('of nobody, of a machine that is deleted meanwhile, and past the end of the
   await assert.rejects(wait('ready'), is('not_found', 'unknown_instance'));
   await register('vm');
   const deleted = wait('ready', 60_000);
-  await store.retireInstance('vm', { expect: undefined, at: 1 });
+  await store.retireInstance('vm', { expect: undefined, at: 1, by: ANN });
   await assert.rejects(deleted, is('not_found', 'unknown_instance'));
   await register('vm');
   const stopping = new AbortController();

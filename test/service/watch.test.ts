@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createWatch } from '../../src/service/watch.ts';
+import { ANN } from '../actor.ts';
 import { SPEC, storeWithRows } from '../rows.ts';
 
 const DEADLINES = { fetch: 1000, boot: 100 };
@@ -18,7 +19,7 @@ async function bench(t: TestContext) {
       onTrouble: (_, what) => troubles.push(what),
     });
   const register = (name: string) =>
-    store.putInstances([{ name, spec: SPEC, freshId: name.padEnd(16, '0'), expect: undefined }], { at: now });
+    store.putInstances([{ name, spec: SPEC, freshId: name.padEnd(16, '0'), expect: undefined }], { at: now, by: ANN });
   const at = (time: number) => {
     now = time;
   };
@@ -68,7 +69,7 @@ test('more than one transaction takes are told at one look', async (t) => {
   const writes = Array.from({ length: 1201 }, (_, index) => ({
     ...{ name: `vm-${index}`, spec: SPEC, freshId: index.toString(16).padStart(16, '0'), expect: undefined },
   }));
-  await store.putInstances(writes, { at: 0 });
+  await store.putInstances(writes, { at: 0, by: ANN });
   at(5000);
   await watchOf().sweep();
   assert.equal(new Set(told).size, 1201);

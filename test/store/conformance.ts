@@ -2,6 +2,8 @@ import assert from 'node:assert/strict';
 import { describe, type TestContext, test } from 'node:test';
 import { sql } from 'kysely';
 import { type Migration, migrations } from '../../migrations/index.ts';
+import { EVERYTHING, type NamePatterns } from '../../src/domain/actor.ts';
+import type { AuditEntry, AuditFilter } from '../../src/domain/audit.ts';
 import type { BootEvent } from '../../src/domain/boot.ts';
 import { NO_BOOT } from '../../src/domain/boot.ts';
 import { type Part, type RevisionContent, revisionDigest, sha256 } from '../../src/domain/bundle.ts';
@@ -21,9 +23,11 @@ import {
   type Store,
   type StoredSecret,
 } from '../../src/domain/store.ts';
+import { type NewToken, USE_NOTED_MS } from '../../src/domain/token.ts';
 import type { Database } from '../../src/store/database.ts';
 import { migrate } from '../../src/store/migrate.ts';
 import { createStore } from '../../src/store/open.ts';
+import { ANN } from '../actor.ts';
 
 /** An empty store, closed when the test is over. */
 export type MakeStore = (t: TestContext) => Promise<Store>;
@@ -51,7 +55,7 @@ export function conformance(name: string, makeStore: MakeStore) {
         digest,
         bodies,
         at: START,
-        author: 'ann',
+        by: ANN,
         message: 'the first',
       });
       const circumstances = { createdAt: START, author: 'ann', message: 'the first', purgedAt: null };
@@ -75,7 +79,7 @@ export function conformance(name: string, makeStore: MakeStore) {
     });
 
     contract('an author and a message with a NUL are stored without it', async (store) => {
-      await put(store, 'web', {}, { author: 'a\0b', message: 'why\0 \ud800' });
+      await put(store, 'web', {}, { by: { ...ANN, name: 'a\0b' }, message: 'why\0 \ud800' });
       const latest = (await store.findBundle('web'))?.latest;
       assert.deepEqual([latest?.author, latest?.message], ['a\uFFFDb', 'why\uFFFD \uFFFD']);
     });
@@ -176,8 +180,8 @@ export function conformance(name: string, makeStore: MakeStore) {
   describe(`${name}: retired bundles`, () => {
     contract('retireBundle leaves a tombstone without tags; revisions and bodies stay', async (store) => {
       const revision = await put(store, 'web', { a: 'x' });
-      await store.putTag('web', 'stable', 1, { at: START });
-      await store.retireBundle('web', { base: 1, at: START + 9 });
+      await store.putTag('web', 'stable', 1, { at: START, by: ANN });
+      await store.retireBundle('web', { base: 1, at: START + 9, by: ANN });
       assert.deepEqual(await store.findBundle('web'), {
         name: 'web',
         createdAt: START,
@@ -197,8 +201,8 @@ export function conformance(name: string, makeStore: MakeStore) {
 
     contract('a revived bundle goes on counting and keeps the day it was made', async (store) => {
       await put(store, 'web');
-      await store.putTag('web', 'stable', 1, { at: START });
-      await store.retireBundle('web', { base: 1, at: START + 1 });
+      await store.putTag('web', 'stable', 1, { at: START, by: ANN });
+      await store.retireBundle('web', { base: 1, at: START + 1, by: ANN });
       await refused(put(store, 'web', {}, { base: 1 }), 'conflict', 'changed_meanwhile');
       const revision = await put(store, 'web', { a: '2' }, { base: null, at: START + 2 });
       assert.equal(revision.number, 2);
@@ -209,28 +213,28 @@ export function conformance(name: string, makeStore: MakeStore) {
     contract('retireBundle refuses a base that is not the newest', async (store) => {
       await put(store, 'web', { a: '1' });
       await put(store, 'web', { a: '2' }, { base: 1 });
-      await refused(store.retireBundle('web', { base: 1, at: START }), 'conflict', 'changed_meanwhile');
-      await refused(store.retireBundle('other', { base: 1, at: START }), 'conflict', 'changed_meanwhile');
-      await store.retireBundle('web', { base: 2, at: START });
-      await refused(store.retireBundle('web', { base: 2, at: START }), 'conflict', 'changed_meanwhile');
+      await refused(store.retireBundle('web', { base: 1, at: START, by: ANN }), 'conflict', 'changed_meanwhile');
+      await refused(store.retireBundle('other', { base: 1, at: START, by: ANN }), 'conflict', 'changed_meanwhile');
+      await store.retireBundle('web', { base: 2, at: START, by: ANN });
+      await refused(store.retireBundle('web', { base: 2, at: START, by: ANN }), 'conflict', 'changed_meanwhile');
     });
 
     contract('retireBundle refuses, naming who, while a living instance refers to it in any way', async (store) => {
       await put(store, 'web');
-      await store.putTag('web', 'stable', 1, { at: START });
+      await store.putTag('web', 'stable', 1, { at: START, by: ANN });
       for (const reference of ['web', 'web@stable', 'web@1']) {
-        await store.putInstances([write('vm', { bundles: [reference] })], { at: START });
-        const error = await refused(store.retireBundle('web', { base: 1, at: START }), 'conflict', 'in_use');
+        await store.putInstances([write('vm', { bundles: [reference] })], { at: START, by: ANN });
+        const error = await refused(store.retireBundle('web', { base: 1, at: START, by: ANN }), 'conflict', 'in_use');
         assert.match(error.message, /\bvm\b/);
       }
-      await store.retireInstance('vm', { expect: undefined, at: START });
-      await store.retireBundle('web', { base: 1, at: START });
+      await store.retireInstance('vm', { expect: undefined, at: START, by: ANN });
+      await store.retireBundle('web', { base: 1, at: START, by: ANN });
     });
 
     contract('listBundleUses lists references by instance and says how many there are', async (store) => {
       await put(store, 'web');
       await put(store, 'db');
-      await store.putTag('web', 'stable', 1, { at: START });
+      await store.putTag('web', 'stable', 1, { at: START, by: ANN });
       await store.putInstances(
         [
           write('c', { bundles: ['web'] }),
@@ -238,9 +242,9 @@ export function conformance(name: string, makeStore: MakeStore) {
           write('b', { bundles: ['web@1', 'db'] }),
           write('gone', { bundles: ['web'] }),
         ],
-        { at: START },
+        { at: START, by: ANN },
       );
-      await store.retireInstance('gone', { expect: undefined, at: START });
+      await store.retireInstance('gone', { expect: undefined, at: START, by: ANN });
       assert.deepEqual(await store.listBundleUses('web', 2), {
         uses: [
           { instance: 'a', reference: 'web@stable' },
@@ -256,34 +260,34 @@ export function conformance(name: string, makeStore: MakeStore) {
     contract('putTag sets, moves, and says whether anything changed', async (store) => {
       await put(store, 'web');
       await put(store, 'web', { a: '2' }, { base: 1 });
-      assert.deepEqual(await store.putTag('web', 'stable', 1, { at: START }), { created: true, changed: true });
-      assert.deepEqual(await store.putTag('web', 'stable', 1, { at: START }), { created: false, changed: false });
-      assert.deepEqual(await store.putTag('web', 'stable', 2, { at: START }), { created: false, changed: true });
-      await store.putTag('web', 'edge', 2, { at: START });
+      assert.deepEqual(await store.putTag('web', 'stable', 1, { at: START, by: ANN }), { created: true, changed: true });
+      assert.deepEqual(await store.putTag('web', 'stable', 1, { at: START, by: ANN }), { created: false, changed: false });
+      assert.deepEqual(await store.putTag('web', 'stable', 2, { at: START, by: ANN }), { created: false, changed: true });
+      await store.putTag('web', 'edge', 2, { at: START, by: ANN });
       assert.deepEqual((await store.findBundle('web'))?.tags, { stable: 2, edge: 2 });
     });
 
     contract('putTag refuses an unknown or retired bundle and an unknown revision', async (store) => {
       await put(store, 'web');
       await put(store, 'old');
-      await store.retireBundle('old', { base: 1, at: START });
-      await refused(store.putTag('other', 'stable', 1, { at: START }), 'not_found', 'unknown_bundle');
-      await refused(store.putTag('old', 'stable', 1, { at: START }), 'not_found', 'unknown_bundle');
-      await refused(store.putTag('web', 'stable', 2, { at: START }), 'not_found', 'unknown_revision');
-      await refused(store.putTag('web', 'stable', 0, { at: START }), 'not_found', 'unknown_revision');
+      await store.retireBundle('old', { base: 1, at: START, by: ANN });
+      await refused(store.putTag('other', 'stable', 1, { at: START, by: ANN }), 'not_found', 'unknown_bundle');
+      await refused(store.putTag('old', 'stable', 1, { at: START, by: ANN }), 'not_found', 'unknown_bundle');
+      await refused(store.putTag('web', 'stable', 2, { at: START, by: ANN }), 'not_found', 'unknown_revision');
+      await refused(store.putTag('web', 'stable', 0, { at: START, by: ANN }), 'not_found', 'unknown_revision');
     });
 
     contract('deleteTag deletes, and refuses what is not there or is followed', async (store) => {
       await put(store, 'web');
-      await store.putTag('web', 'stable', 1, { at: START });
-      await store.putTag('web', 'edge', 1, { at: START });
-      await store.putInstances([write('vm', { bundles: ['web@stable'] })], { at: START });
-      await store.deleteTag('web', 'edge');
+      await store.putTag('web', 'stable', 1, { at: START, by: ANN });
+      await store.putTag('web', 'edge', 1, { at: START, by: ANN });
+      await store.putInstances([write('vm', { bundles: ['web@stable'] })], { at: START, by: ANN });
+      await store.deleteTag('web', 'edge', { at: START, by: ANN });
       assert.deepEqual((await store.findBundle('web'))?.tags, { stable: 1 });
-      const error = await refused(store.deleteTag('web', 'stable'), 'conflict', 'in_use');
+      const error = await refused(store.deleteTag('web', 'stable', { at: START, by: ANN }), 'conflict', 'in_use');
       assert.match(error.message, /\bvm\b/);
-      await refused(store.deleteTag('web', 'edge'), 'not_found', 'unknown_tag');
-      await refused(store.deleteTag('other', 'edge'), 'not_found', 'unknown_bundle');
+      await refused(store.deleteTag('web', 'edge', { at: START, by: ANN }), 'not_found', 'unknown_tag');
+      await refused(store.deleteTag('other', 'edge', { at: START, by: ANN }), 'not_found', 'unknown_bundle');
     });
 
     contract('resolveReferences tells each reference in order, and null for what means nothing', async (store) => {
@@ -292,8 +296,8 @@ export function conformance(name: string, makeStore: MakeStore) {
       await put(store, 'web', { a: '3' }, { base: 2 });
       await put(store, 'db');
       await put(store, 'old');
-      await store.putTag('web', 'stable', 2, { at: START });
-      await store.retireBundle('old', { base: 1, at: START });
+      await store.putTag('web', 'stable', 2, { at: START, by: ANN });
+      await store.retireBundle('old', { base: 1, at: START, by: ANN });
       const asked = [
         'web',
         'web@stable',
@@ -322,7 +326,7 @@ export function conformance(name: string, makeStore: MakeStore) {
       await put(store, 'db', { 'x.sh': 'shared' });
       const expected = { ...first, vars: {}, purgedAt: START + 7 };
       const kept = [{ sha256: sha256('shared'), filename: 'b.sh', revisions: ['db@1', 'web@2'] }];
-      assert.deepEqual(await store.purgeRevision('web', 1, START + 7), { revision: expected, kept });
+      assert.deepEqual(await store.purgeRevision('web', 1, { at: START + 7, by: ANN }), { revision: expected, kept });
       assert.deepEqual(await store.findRevision('web', 1), expected);
       assert.equal(await store.findBody(sha256('leak')), null);
       assert.ok(await store.findBody(sha256('shared')));
@@ -333,21 +337,25 @@ export function conformance(name: string, makeStore: MakeStore) {
           [1, START + 7],
         ],
       );
-      assert.deepEqual(await store.purgeRevision('web', 1, START + 9), { revision: expected, kept }, 'again: nothing changes');
+      assert.deepEqual(
+        await store.purgeRevision('web', 1, { at: START + 9, by: ANN }),
+        { revision: expected, kept },
+        'again: nothing changes',
+      );
     });
 
     contract('a body goes with the last revision that has it', async (store) => {
       for (const base of [null, 1, 2]) await put(store, 'web', base === 2 ? {} : { 'a.sh': 'leak' }, { base });
-      const { kept } = await store.purgeRevision('web', 2, START);
+      const { kept } = await store.purgeRevision('web', 2, { at: START, by: ANN });
       assert.deepEqual(kept, [{ sha256: sha256('leak'), filename: 'a.sh', revisions: ['web@1'] }]);
       assert.ok(await store.findBody(sha256('leak')));
-      assert.deepEqual((await store.purgeRevision('web', 1, START)).kept, []);
+      assert.deepEqual((await store.purgeRevision('web', 1, { at: START, by: ANN })).kept, []);
       assert.equal(await store.findBody(sha256('leak')), null);
     });
 
     contract('purgeRevision names at most 100 of the revisions that have a body', async (store) => {
       for (let number = 0; number <= 101; number++) await put(store, 'web', { 'a.sh': 'shared' }, { base: number || null });
-      const { kept } = await store.purgeRevision('web', 1, START);
+      const { kept } = await store.purgeRevision('web', 1, { at: START, by: ANN });
       const revisions = kept[0]?.revisions ?? [];
       assert.deepEqual([revisions.length, revisions[0], revisions.at(-1)], [100, 'web@2', 'web@101']);
     });
@@ -355,22 +363,23 @@ export function conformance(name: string, makeStore: MakeStore) {
     contract('purgeRevision refuses what a machine may ask for, naming why', async (store) => {
       for (const base of [null, 1, 2]) await put(store, 'web', { 'a.sh': `${base}` }, { base });
       await put(store, 'db');
-      await store.putTag('web', 'stable', 2, { at: START });
-      await store.putInstances([write('follows', { bundles: ['web', 'db@1'] })], { at: START });
-      await store.putInstances([write('pins', { bundles: ['web@1'] })], { at: START });
+      await store.putTag('web', 'stable', 2, { at: START, by: ANN });
+      await store.putInstances([write('follows', { bundles: ['web', 'db@1'] })], { at: START, by: ANN });
+      await store.putInstances([write('pins', { bundles: ['web@1'] })], { at: START, by: ANN });
       for (const [number, why] of [
         [3, /newest/],
         [2, /\bstable\b/],
         [1, /\bpins\b/],
       ] as const) {
-        const error = await refused(store.purgeRevision('web', number, START), 'conflict', 'in_use');
+        const error = await refused(store.purgeRevision('web', number, { at: START, by: ANN }), 'conflict', 'in_use');
         assert.match(error.message, why);
         assert.doesNotMatch(error.message, /follows/);
         assert.equal((await store.findRevision('web', number))?.purgedAt, null);
       }
-      await store.retireInstance('pins', { expect: undefined, at: START });
-      await store.deleteTag('web', 'stable');
-      for (const number of [1, 2]) assert.equal((await store.purgeRevision('web', number, START)).revision.purgedAt, START);
+      await store.retireInstance('pins', { expect: undefined, at: START, by: ANN });
+      await store.deleteTag('web', 'stable', { at: START, by: ANN });
+      for (const number of [1, 2])
+        assert.equal((await store.purgeRevision('web', number, { at: START, by: ANN })).revision.purgedAt, START);
       assert.ok(await store.findBody(sha256('2')));
     });
 
@@ -381,28 +390,28 @@ export function conformance(name: string, makeStore: MakeStore) {
         ['web', 2],
         ['other', 1],
       ] as const)
-        await refused(store.purgeRevision(bundle, number, START), 'not_found', 'unknown_revision');
+        await refused(store.purgeRevision(bundle, number, { at: START, by: ANN }), 'not_found', 'unknown_revision');
     });
 
     contract("a retired bundle's newest revision can be purged, and the bundle revived", async (store) => {
       await put(store, 'web', { 'a.sh': 'leak' });
-      await store.retireBundle('web', { base: 1, at: START });
-      await store.purgeRevision('web', 1, START + 1);
+      await store.retireBundle('web', { base: 1, at: START, by: ANN });
+      await store.purgeRevision('web', 1, { at: START + 1, by: ANN });
       assert.equal((await store.findBundle('web'))?.latest.purgedAt, START + 1);
       assert.equal((await put(store, 'web', { 'a.sh': 'clean' })).number, 2);
     });
 
     contract('a purged revision means nothing any more: it is not resolved, tagged or pinned', async (store) => {
       for (const base of [null, 1, 2]) await put(store, 'web', {}, { base });
-      await store.purgeRevision('web', 2, START);
+      await store.purgeRevision('web', 2, { at: START, by: ANN });
       const asked = ['web@1', 'web@2', 'web@3', 'web'].map(parseReference);
       assert.deepEqual(
         (await store.resolveReferences(asked)).map((meaning) => meaning?.revision ?? null),
         [1, null, 3, 3],
       );
-      await refused(store.putTag('web', 'stable', 2, { at: START }), 'conflict', 'purged');
+      await refused(store.putTag('web', 'stable', 2, { at: START, by: ANN }), 'conflict', 'purged');
       const error = await refused(
-        store.putInstances([write('vm', { bundles: ['web@2'] })], { at: START }),
+        store.putInstances([write('vm', { bundles: ['web@2'] })], { at: START, by: ANN }),
         'invalid',
         'purged',
       );
@@ -413,7 +422,7 @@ export function conformance(name: string, makeStore: MakeStore) {
       const { parts, bodies } = files({ 'a.sh': 'leak' });
       await put(store, 'web', {}, { parts, bodies });
       await put(store, 'web', {}, { base: 1 });
-      await store.purgeRevision('web', 1, START);
+      await store.purgeRevision('web', 1, { at: START, by: ANN });
       await assert.rejects(put(store, 'web', {}, { parts, bodies: new Map(), base: 2 }));
       await put(store, 'web', {}, { parts, bodies, base: 2 });
       assert.ok(await store.findBody(sha256('leak')));
@@ -425,10 +434,10 @@ export function conformance(name: string, makeStore: MakeStore) {
         await put(store, bundle);
         await put(store, bundle, {}, { base: 1 });
         const [purged, used] = await Promise.allSettled([
-          store.purgeRevision(bundle, 1, START),
+          store.purgeRevision(bundle, 1, { at: START, by: ANN }),
           round % 2
-            ? store.putInstances([write(`vm-${round}`, { bundles: [`${bundle}@1`] })], { at: START })
-            : store.putTag(bundle, 'stable', 1, { at: START }),
+            ? store.putInstances([write(`vm-${round}`, { bundles: [`${bundle}@1`] })], { at: START, by: ANN })
+            : store.putTag(bundle, 'stable', 1, { at: START, by: ANN }),
         ]);
         assert.notEqual(purged.status, used.status);
       }
@@ -439,7 +448,10 @@ export function conformance(name: string, makeStore: MakeStore) {
         const contents = { 'a.sh': `leak ${round}` };
         await put(store, `web-${round}`, contents);
         await put(store, `web-${round}`, {}, { base: 1 });
-        await Promise.all([store.purgeRevision(`web-${round}`, 1, START), put(store, `db-${round}`, contents)]);
+        await Promise.all([
+          store.purgeRevision(`web-${round}`, 1, { at: START, by: ANN }),
+          put(store, `db-${round}`, contents),
+        ]);
         assert.ok(await store.findBody(sha256(`leak ${round}`)));
       }
     });
@@ -459,6 +471,7 @@ export function conformance(name: string, makeStore: MakeStore) {
         track: false,
       };
       const [written] = await store.putInstances([{ name: 'vm', spec, freshId: '00000000000000aa', expect: null }], {
+        by: ANN,
         at: START,
       });
       const expected: Instance = {
@@ -489,8 +502,9 @@ export function conformance(name: string, makeStore: MakeStore) {
     });
 
     contract('a changed spec keeps id, generations and birthday, and counts the version', async (store) => {
-      const [first] = await store.putInstances([write('vm', { vars: { a: 1 } })], { at: START });
+      const [first] = await store.putInstances([write('vm', { vars: { a: 1 } })], { at: START, by: ANN });
       const [second] = await store.putInstances([write('vm', { vars: { a: 2 }, networkConfig: 'version: 2\n' })], {
+        by: ANN,
         at: START + 1,
       });
       assert.deepEqual(second, {
@@ -510,16 +524,16 @@ export function conformance(name: string, makeStore: MakeStore) {
     contract('an equal spec changes nothing, whatever the order of its keys', async (store) => {
       const [first] = await store.putInstances(
         [write('vm', { vars: { a: 1, b: { c: 2, d: 3 } }, labels: { x: '1', y: '2' } })],
-        { at: START },
+        { at: START, by: ANN },
       );
       const [again] = await store.putInstances(
         [write('vm', { vars: { b: { d: 3, c: 2 }, a: 1 }, labels: { y: '2', x: '1' } })],
-        { at: START + 1 },
+        { at: START + 1, by: ANN },
       );
       assert.deepEqual(again, { instance: first?.instance, created: false, changed: false });
       const [other] = await store.putInstances(
         [write('vm', { vars: { a: 1, b: { c: 2, d: '3' } }, labels: { x: '1', y: '2' } })],
-        { at: START },
+        { at: START, by: ANN },
       );
       assert.equal(other?.changed, true);
     });
@@ -527,33 +541,45 @@ export function conformance(name: string, makeStore: MakeStore) {
     contract('the order of bundles is part of the spec', async (store) => {
       await put(store, 'web');
       await put(store, 'db');
-      await store.putInstances([write('vm', { bundles: ['web', 'db'] })], { at: START });
-      const [written] = await store.putInstances([write('vm', { bundles: ['db', 'web'] })], { at: START });
+      await store.putInstances([write('vm', { bundles: ['web', 'db'] })], { at: START, by: ANN });
+      const [written] = await store.putInstances([write('vm', { bundles: ['db', 'web'] })], { at: START, by: ANN });
       assert.deepEqual([written?.changed, written?.instance.bundles], [true, ['db', 'web']]);
     });
 
     contract('expect holds a write against the version the caller saw', async (store) => {
-      await refused(store.putInstances([{ ...write('vm'), expect: 1 }], { at: START }), 'precondition_failed', 'etag_mismatch');
-      await store.putInstances([{ ...write('vm'), expect: null }], { at: START });
       await refused(
-        store.putInstances([{ ...write('vm'), expect: null }], { at: START }),
+        store.putInstances([{ ...write('vm'), expect: 1 }], { at: START, by: ANN }),
         'precondition_failed',
         'etag_mismatch',
       );
-      await refused(store.putInstances([{ ...write('vm'), expect: 2 }], { at: START }), 'precondition_failed', 'etag_mismatch');
-      const [written] = await store.putInstances([{ ...write('vm', { vars: { a: 1 } }), expect: 1 }], { at: START });
+      await store.putInstances([{ ...write('vm'), expect: null }], { at: START, by: ANN });
+      await refused(
+        store.putInstances([{ ...write('vm'), expect: null }], { at: START, by: ANN }),
+        'precondition_failed',
+        'etag_mismatch',
+      );
+      await refused(
+        store.putInstances([{ ...write('vm'), expect: 2 }], { at: START, by: ANN }),
+        'precondition_failed',
+        'etag_mismatch',
+      );
+      const [written] = await store.putInstances([{ ...write('vm', { vars: { a: 1 } }), expect: 1 }], { at: START, by: ANN });
       assert.equal(written?.instance.version, 2);
-      await store.retireInstance('vm', { expect: 2, at: START });
-      await refused(store.putInstances([{ ...write('vm'), expect: 2 }], { at: START }), 'precondition_failed', 'etag_mismatch');
-      const [revived] = await store.putInstances([{ ...write('vm'), expect: null }], { at: START });
+      await store.retireInstance('vm', { expect: 2, at: START, by: ANN });
+      await refused(
+        store.putInstances([{ ...write('vm'), expect: 2 }], { at: START, by: ANN }),
+        'precondition_failed',
+        'etag_mismatch',
+      );
+      const [revived] = await store.putInstances([{ ...write('vm'), expect: null }], { at: START, by: ANN });
       assert.equal(revived?.created, true);
     });
 
     contract('of many changes to one version exactly one wins', async (store) => {
-      await store.putInstances([write('vm')], { at: START });
+      await store.putInstances([write('vm')], { at: START, by: ANN });
       const results = await Promise.allSettled(
         Array.from({ length: 8 }, (_, index) =>
-          store.putInstances([{ ...write('vm', { vars: { index } }), expect: 1 }], { at: START }),
+          store.putInstances([{ ...write('vm', { vars: { index } }), expect: 1 }], { at: START, by: ANN }),
         ),
       );
       const losers = results.filter((result) => result.status === 'rejected');
@@ -563,28 +589,32 @@ export function conformance(name: string, makeStore: MakeStore) {
     });
 
     contract('a list is all or nothing, and answers in its own order', async (store) => {
-      const written = await store.putInstances([write('b'), write('a'), write('c')], { at: START });
+      const written = await store.putInstances([write('b'), write('a'), write('c')], { at: START, by: ANN });
       assert.deepEqual(
         written.map(({ instance }) => instance.name),
         ['b', 'a', 'c'],
       );
       const list = [write('d'), { ...write('a', { vars: { x: 1 } }), expect: 7 }, write('b', { vars: { x: 1 } })];
-      await refused(store.putInstances(list, { at: START }), 'precondition_failed', 'etag_mismatch');
+      await refused(store.putInstances(list, { at: START, by: ANN }), 'precondition_failed', 'etag_mismatch');
       assert.equal(await store.findInstance('d'), null);
       assert.equal((await store.findInstance('b'))?.version, 1);
-      assert.deepEqual(await store.putInstances([], { at: START }), []);
+      assert.deepEqual(await store.putInstances([], { at: START, by: ANN }), []);
     });
 
     contract('one name twice in a list is refused', async (store) => {
-      await refused(store.putInstances([write('a'), write('b'), write('a')], { at: START }), 'invalid', 'duplicate_name');
+      await refused(
+        store.putInstances([write('a'), write('b'), write('a')], { at: START, by: ANN }),
+        'invalid',
+        'duplicate_name',
+      );
       assert.equal(await store.findInstance('b'), null);
     });
 
     contract('a reference that means nothing is refused and named, with its instance', async (store) => {
       await put(store, 'web');
       await put(store, 'old');
-      await store.putTag('web', 'stable', 1, { at: START });
-      await store.retireBundle('old', { base: 1, at: START });
+      await store.putTag('web', 'stable', 1, { at: START, by: ANN });
+      await store.retireBundle('old', { base: 1, at: START, by: ANN });
       for (const [reference, code] of [
         ['none', 'unknown_bundle'],
         ['none@stable', 'unknown_bundle'],
@@ -594,7 +624,7 @@ export function conformance(name: string, makeStore: MakeStore) {
         ['web@2', 'unknown_revision'],
       ] as const) {
         const list = [write('good', { bundles: ['web@stable'] }), write('bad-vm', { bundles: ['web', reference] })];
-        const error = await refused(store.putInstances(list, { at: START }), 'invalid', code);
+        const error = await refused(store.putInstances(list, { at: START, by: ANN }), 'invalid', code);
         assert.ok(error.message.includes(reference) && error.message.includes('bad-vm'));
       }
       assert.equal(await store.findInstance('good'), null);
@@ -605,8 +635,8 @@ export function conformance(name: string, makeStore: MakeStore) {
       const names = Array.from({ length: 60 }, (_, index) => `vm-${index}`);
       const list = (who: string, order: string[]) => order.map((vm) => write(vm, { bundles: ['web'], vars: { who } }));
       const [one, two] = await Promise.all([
-        store.putInstances(list('one', names), { at: START }),
-        store.putInstances(list('two', names.toReversed()), { at: START }),
+        store.putInstances(list('one', names), { at: START, by: ANN }),
+        store.putInstances(list('two', names.toReversed()), { at: START, by: ANN }),
       ]);
       assert.equal(one.filter(({ created }) => created).length + two.filter(({ created }) => created).length, 60);
       const instances = await store.listInstances(ALL, {});
@@ -621,8 +651,8 @@ export function conformance(name: string, makeStore: MakeStore) {
         const bundle = `web-${round}`;
         await put(store, bundle);
         const [retired, registered] = await Promise.allSettled([
-          store.retireBundle(bundle, { base: 1, at: START }),
-          store.putInstances([write(`vm-${round}`, { bundles: [bundle] })], { at: START }),
+          store.retireBundle(bundle, { base: 1, at: START, by: ANN }),
+          store.putInstances([write(`vm-${round}`, { bundles: [bundle] })], { at: START, by: ANN }),
         ]);
         assert.notEqual(retired.status, registered.status);
         const alive = (await store.findBundle(bundle))?.retiredAt === null;
@@ -636,9 +666,11 @@ export function conformance(name: string, makeStore: MakeStore) {
         Array.from({ length: 10_000 }, (_, index) =>
           write(`vm-${index}`, { bundles: ['web', 'web@1'], vars: { turn }, labels: { rack: `r${index % 40}`, role: 'db' } }),
         );
-      assert.ok((await store.putInstances(list(1), { at: START })).every(({ created }) => created));
-      assert.ok((await store.putInstances(list(1), { at: START })).every(({ changed }) => !changed));
-      assert.ok((await store.putInstances(list(2), { at: START })).every(({ created, changed }) => !created && changed));
+      assert.ok((await store.putInstances(list(1), { at: START, by: ANN })).every(({ created }) => created));
+      assert.ok((await store.putInstances(list(1), { at: START, by: ANN })).every(({ changed }) => !changed));
+      assert.ok(
+        (await store.putInstances(list(2), { at: START, by: ANN })).every(({ created, changed }) => !created && changed),
+      );
       assert.equal((await store.listBundleUses('web', 1)).total, 20_000);
     });
   });
@@ -647,7 +679,7 @@ export function conformance(name: string, makeStore: MakeStore) {
     contract('go in bytewise order, page by page', async (store) => {
       await store.putInstances(
         BYTEWISE.toReversed().map((vm) => write(vm)),
-        { at: START },
+        { at: START, by: ANN },
       );
       const seen: string[] = [];
       for (let after: string | null = null; ; ) {
@@ -662,7 +694,7 @@ export function conformance(name: string, makeStore: MakeStore) {
     contract('filter by bundle, labels, instance-id and address, each alone and all at once', async (store) => {
       await put(store, 'web');
       await put(store, 'db');
-      await store.putTag('web', 'stable', 1, { at: START });
+      await store.putTag('web', 'stable', 1, { at: START, by: ANN });
       const long = 'x'.repeat(5000);
       await store.putInstances(
         [
@@ -676,7 +708,7 @@ export function conformance(name: string, makeStore: MakeStore) {
           write('d', { bundles: ['db'], labels: { rack: '1', note: long, nul: 'a\0b' }, metaData: { 'instance-id': 'own' } }),
           write('e', { bundles: [], metaData: { 'instance-id': `${long}\0` } }),
         ],
-        { at: START },
+        { at: START, by: ANN },
       );
       const [a, b, d] = [await found(store, 'a'), await found(store, 'b'), await found(store, 'd')];
       await record(store, [
@@ -719,7 +751,7 @@ export function conformance(name: string, makeStore: MakeStore) {
 
     contract('take NUL and half a character in every filter, and find nothing by it', async (store) => {
       await put(store, 'web');
-      await store.putInstances([write('vm', { bundles: ['web'], labels: { rack: '1' } })], { at: START });
+      await store.putInstances([write('vm', { bundles: ['web'], labels: { rack: '1' } })], { at: START, by: ANN });
       await record(store, [delivery(await found(store, 'vm'), { address: '10.0.0.1' })]);
       for (const odd of ['\0', 'web\0', '\ud800'])
         for (const filter of [
@@ -741,7 +773,7 @@ export function conformance(name: string, makeStore: MakeStore) {
       const labels = Object.fromEntries(keys.map((key) => [key, key]));
       await store.putInstances(
         [write('all', { labels }), ...keys.map((key, index) => write(`vm-${index}`, { labels: { [key]: key } }))],
-        { at: START },
+        { at: START, by: ANN },
       );
       for (const [index, key] of keys.entries()) {
         const listed = await store.listInstances(ALL, { labels: [{ key, value: key }] });
@@ -757,9 +789,9 @@ export function conformance(name: string, makeStore: MakeStore) {
       await put(store, 'db');
       await store.putInstances(
         [write('vm', { bundles: ['web', 'db'], labels: { a: '1', b: '2' }, metaData: { 'instance-id': 'x' } })],
-        { at: START },
+        { at: START, by: ANN },
       );
-      await store.putInstances([write('vm', { bundles: ['db'], labels: { b: '3' } })], { at: START });
+      await store.putInstances([write('vm', { bundles: ['db'], labels: { b: '3' } })], { at: START, by: ANN });
       const count = async (filter: Parameters<Store['listInstances']>[1]) => (await store.listInstances(ALL, filter)).length;
       assert.equal(await count({ bundle: 'web' }), 0);
       assert.equal(await count({ bundle: 'db' }), 1);
@@ -773,8 +805,11 @@ export function conformance(name: string, makeStore: MakeStore) {
   describe(`${name}: retired instances`, () => {
     contract('retireInstance leaves a tombstone that opens nothing and holds no bundle', async (store) => {
       await put(store, 'web');
-      const [written] = await store.putInstances([write('vm', { bundles: ['web'], labels: { a: '1' } })], { at: START });
-      await store.retireInstance('vm', { expect: 1, at: START + 5 });
+      const [written] = await store.putInstances([write('vm', { bundles: ['web'], labels: { a: '1' } })], {
+        at: START,
+        by: ANN,
+      });
+      await store.retireInstance('vm', { expect: 1, at: START + 5, by: ANN });
       const tombstone = await store.findInstance('vm');
       assert.equal(tombstone?.retiredAt, START + 5);
       assert.deepEqual(tombstone?.bundles, ['web'], 'it stays readable');
@@ -789,19 +824,20 @@ export function conformance(name: string, makeStore: MakeStore) {
     });
 
     contract('retireInstance refuses what is not there and a version that is not the one', async (store) => {
-      await store.putInstances([write('vm')], { at: START });
-      await refused(store.retireInstance('vm', { expect: 2, at: START }), 'precondition_failed', 'etag_mismatch');
-      await refused(store.retireInstance('other', { expect: undefined, at: START }), 'not_found', 'unknown_instance');
-      await store.retireInstance('vm', { expect: undefined, at: START });
-      await refused(store.retireInstance('vm', { expect: undefined, at: START }), 'not_found', 'unknown_instance');
+      await store.putInstances([write('vm')], { at: START, by: ANN });
+      await refused(store.retireInstance('vm', { expect: 2, at: START, by: ANN }), 'precondition_failed', 'etag_mismatch');
+      await refused(store.retireInstance('other', { expect: undefined, at: START, by: ANN }), 'not_found', 'unknown_instance');
+      await store.retireInstance('vm', { expect: undefined, at: START, by: ANN });
+      await refused(store.retireInstance('vm', { expect: undefined, at: START, by: ANN }), 'not_found', 'unknown_instance');
     });
 
     contract('a revived instance has its id, every generation one higher, and its counts begun anew', async (store) => {
-      const [first] = await store.putInstances([write('vm', { vars: { a: 1 } })], { at: START });
+      const [first] = await store.putInstances([write('vm', { vars: { a: 1 } })], { at: START, by: ANN });
       assert.ok(first);
       await record(store, [delivery(first.instance), delivery(first.instance, { address: '10.0.0.6' })]);
-      await store.retireInstance('vm', { expect: 1, at: START + 1 });
+      await store.retireInstance('vm', { expect: 1, at: START + 1, by: ANN });
       const [revived] = await store.putInstances([{ ...write('vm', { vars: { a: 1 } }), freshId: 'ffffffffffffffff' }], {
+        by: ANN,
         at: START + 2,
       });
       assert.deepEqual(revived, {
@@ -835,9 +871,9 @@ export function conformance(name: string, makeStore: MakeStore) {
         { bundles: ['web', 'web@1'], vars: { text: 'nul \0 "quoted"' }, networkConfig: { version: 2 } },
         { labels: { rack: 'r1' }, metaData: { a: [1, null] }, vendorData: '#cloud-config\n', networkConfig: 'version: 2\n' },
       ].map((spec) => write('vm', spec));
-      for (const spec of specs) await store.putInstances([spec], { at: START });
-      await store.putInstances(specs.slice(1), { at: START });
-      await store.retireInstance('vm', { expect: 2, at: START });
+      for (const spec of specs) await store.putInstances([spec], { at: START, by: ANN });
+      await store.putInstances(specs.slice(1), { at: START, by: ANN });
+      await store.retireInstance('vm', { expect: 2, at: START, by: ANN });
       assert.deepEqual(await store.findSpec('vm', 1), specs[0]?.spec);
       assert.deepEqual(await store.findSpec('vm', 2), specs[1]?.spec);
       for (const [vm, version] of [
@@ -849,9 +885,9 @@ export function conformance(name: string, makeStore: MakeStore) {
     });
 
     contract(`the newest ${SPECS_KEPT} versions are kept, of each instance`, async (store) => {
-      await store.putInstances([write('other')], { at: START });
+      await store.putInstances([write('other')], { at: START, by: ANN });
       for (let version = 1; version <= SPECS_KEPT + 2; version++)
-        await store.putInstances([write('vm', { vars: { version } })], { at: START });
+        await store.putInstances([write('vm', { vars: { version } })], { at: START, by: ANN });
       const versions = async (vm: string, from: number, to: number) => {
         const found: number[] = [];
         for (let version = from; version <= to; version++) if (await store.findSpec(vm, version)) found.push(version);
@@ -875,7 +911,7 @@ export function conformance(name: string, makeStore: MakeStore) {
         ];
         for (const [index, [changes, version, kept]] of turns.entries()) {
           const at = START + index;
-          const [written] = await store.putInstances([{ ...write('vm'), secrets: sealed(changes) }], { at });
+          const [written] = await store.putInstances([{ ...write('vm'), secrets: sealed(changes) }], { at, by: ANN });
           assert.deepEqual([written?.changed, written?.created, written?.instance.version], [true, index === 0, version]);
           assert.equal((await store.findInstance('vm'))?.updatedAt, at);
           assert.deepEqual(await values(store, 'instance', 'vm'), kept);
@@ -885,10 +921,10 @@ export function conformance(name: string, makeStore: MakeStore) {
     );
 
     contract('to remove what is not there, or nothing, changes nothing', async (store) => {
-      const [first] = await store.putInstances([{ ...write('vm'), secrets: sealed({ none: null }) }], { at: START });
+      const [first] = await store.putInstances([{ ...write('vm'), secrets: sealed({ none: null }) }], { at: START, by: ANN });
       assert.deepEqual([first?.created, first?.instance.version], [true, 1]);
       for (const secrets of [sealed({ none: null }), sealed({})]) {
-        const [written] = await store.putInstances([{ ...write('vm'), secrets }], { at: START + 1 });
+        const [written] = await store.putInstances([{ ...write('vm'), secrets }], { at: START + 1, by: ANN });
         assert.deepEqual(written, { instance: first?.instance, created: false, changed: false });
       }
       assert.deepEqual(await values(store, 'instance', 'vm'), {});
@@ -898,8 +934,8 @@ export function conformance(name: string, makeStore: MakeStore) {
       const bytes = Uint8Array.from({ length: 70_000 }, (_, index) => (index * 7 + (index >> 8)) & 255);
       const secret: NewSecret = { sealed: bytes, bytes: 69_967, endsWithNewline: true };
       const empty: NewSecret = { sealed: Uint8Array.of(0), bytes: 0, endsWithNewline: false };
-      await store.putInstances([{ ...write('vm'), secrets: new Map([['tls.key', secret]]) }], { at: START });
-      await store.putInstances([{ ...write('vm'), secrets: new Map([['none', empty]]) }], { at: START + 1 });
+      await store.putInstances([{ ...write('vm'), secrets: new Map([['tls.key', secret]]) }], { at: START, by: ANN });
+      await store.putInstances([{ ...write('vm'), secrets: new Map([['none', empty]]) }], { at: START + 1, by: ANN });
       const [found = []] = await store.findSecrets([{ kind: 'instance', name: 'vm' }]);
       assert.deepEqual(
         found.map(({ sealed, ...info }) => info),
@@ -912,17 +948,17 @@ export function conformance(name: string, makeStore: MakeStore) {
     });
 
     contract('a list with secrets is all or nothing', async (store) => {
-      await store.putInstances([{ ...write('a'), secrets: sealed({ old: 'x', other: 'y' }) }], { at: START });
+      await store.putInstances([{ ...write('a'), secrets: sealed({ old: 'x', other: 'y' }) }], { at: START, by: ANN });
       const list = [
         { ...write('a'), secrets: sealed({ old: null, new: 'x' }) },
         { ...write('b'), secrets: sealed({ new: 'x' }), expect: 7 },
       ];
-      await refused(store.putInstances(list, { at: START }), 'precondition_failed', 'etag_mismatch');
+      await refused(store.putInstances(list, { at: START, by: ANN }), 'precondition_failed', 'etag_mismatch');
       assert.deepEqual(await values(store, 'instance', 'a'), { old: 'x', other: 'y' });
       assert.deepEqual(await values(store, 'instance', 'b'), {});
       await store.putInstances(
         list.map((item) => ({ ...item, expect: undefined })),
-        { at: START },
+        { at: START, by: ANN },
       );
       assert.deepEqual(await values(store, 'instance', 'a'), { new: 'x', other: 'y' });
       assert.deepEqual(await values(store, 'instance', 'b'), { new: 'x' });
@@ -932,9 +968,9 @@ export function conformance(name: string, makeStore: MakeStore) {
       await put(store, 'web');
       const full = Object.fromEntries(Array.from({ length: LIMITS.secretsPerOwner }, (_, index) => [`s${index}`, 'x']));
       const vm = (changes: Record<string, string | null>) =>
-        store.putInstances([{ ...write('vm'), secrets: sealed(changes) }], { at: START });
+        store.putInstances([{ ...write('vm'), secrets: sealed(changes) }], { at: START, by: ANN });
       const web = async (changes: Record<string, string | null>) =>
-        store.putBundleSecrets('web', sealed(changes), { base: await secretsVersion(store, 'web'), at: START });
+        store.putBundleSecrets('web', sealed(changes), { base: await secretsVersion(store, 'web'), at: START, by: ANN });
       for (const [kind, owner, change] of [
         ['instance', 'vm', vm],
         ['bundle', 'web', web],
@@ -955,11 +991,11 @@ export function conformance(name: string, makeStore: MakeStore) {
     });
 
     contract('a retired instance has none, and none when it is revived', async (store) => {
-      await store.putInstances([{ ...write('vm'), secrets: sealed({ one: '1' }) }], { at: START });
-      await store.putInstances([{ ...write('other'), secrets: sealed({ one: '1' }) }], { at: START });
-      await store.retireInstance('vm', { expect: 1, at: START });
+      await store.putInstances([{ ...write('vm'), secrets: sealed({ one: '1' }) }], { at: START, by: ANN });
+      await store.putInstances([{ ...write('other'), secrets: sealed({ one: '1' }) }], { at: START, by: ANN });
+      await store.retireInstance('vm', { expect: 1, at: START, by: ANN });
       assert.deepEqual(await values(store, 'instance', 'vm'), {});
-      await store.putInstances([{ ...write('vm'), secrets: sealed({ one: null, two: '2' }) }], { at: START });
+      await store.putInstances([{ ...write('vm'), secrets: sealed({ one: null, two: '2' }) }], { at: START, by: ANN });
       assert.deepEqual(await values(store, 'instance', 'vm'), { two: '2' });
       assert.deepEqual(await values(store, 'instance', 'other'), { one: '1' });
     });
@@ -975,13 +1011,13 @@ export function conformance(name: string, makeStore: MakeStore) {
       ];
       for (const [changes, version, kept] of turns) {
         const base = await secretsVersion(store, 'web');
-        await store.putBundleSecrets('web', sealed(changes), { base, at: START });
+        await store.putBundleSecrets('web', sealed(changes), { base, at: START, by: ANN });
         assert.equal(await secretsVersion(store, 'web'), version);
         assert.deepEqual(await values(store, 'bundle', 'web'), kept);
       }
       assert.equal((await store.findBundle('web'))?.latest.number, 1, 'they belong to no revision');
       await put(store, 'web', {}, { base: 1 });
-      await store.putTag('web', 'stable', 1, { at: START });
+      await store.putTag('web', 'stable', 1, { at: START, by: ANN });
       assert.deepEqual(await store.resolveReferences(['web', 'web@stable', 'web@1'].map(parseReference)), [
         { revision: 2, secretsVersion: 3 },
         { revision: 1, secretsVersion: 3 },
@@ -992,9 +1028,9 @@ export function conformance(name: string, makeStore: MakeStore) {
     contract('putBundleSecrets refuses a bundle that is not there or retired, and an old base', async (store) => {
       await put(store, 'web');
       await put(store, 'old');
-      await store.retireBundle('old', { base: 1, at: START });
+      await store.retireBundle('old', { base: 1, at: START, by: ANN });
       const change = (bundle: string, base: number) =>
-        store.putBundleSecrets(bundle, sealed({ one: 'lost' }), { base, at: START });
+        store.putBundleSecrets(bundle, sealed({ one: 'lost' }), { base, at: START, by: ANN });
       await refused(change('other', 0), 'not_found', 'unknown_bundle');
       await refused(change('old', 0), 'not_found', 'unknown_bundle');
       await refused(change('web', 1), 'conflict', 'changed_meanwhile');
@@ -1007,7 +1043,7 @@ export function conformance(name: string, makeStore: MakeStore) {
       await put(store, 'web');
       const results = await Promise.allSettled(
         Array.from({ length: 8 }, (_, index) =>
-          store.putBundleSecrets('web', sealed({ [`s${index}`]: 'x' }), { base: 0, at: START }),
+          store.putBundleSecrets('web', sealed({ [`s${index}`]: 'x' }), { base: 0, at: START, by: ANN }),
         ),
       );
       const losers = results.filter((result) => result.status === 'rejected');
@@ -1018,8 +1054,8 @@ export function conformance(name: string, makeStore: MakeStore) {
 
     contract('a retired bundle has none, none when it is revived, and their version goes on counting', async (store) => {
       await put(store, 'web');
-      await store.putBundleSecrets('web', sealed({ one: '1' }), { base: 0, at: START });
-      await store.retireBundle('web', { base: 1, at: START });
+      await store.putBundleSecrets('web', sealed({ one: '1' }), { base: 0, at: START, by: ANN });
+      await store.retireBundle('web', { base: 1, at: START, by: ANN });
       assert.deepEqual(await values(store, 'bundle', 'web'), {});
       await put(store, 'web');
       assert.deepEqual(await values(store, 'bundle', 'web'), {});
@@ -1030,9 +1066,9 @@ export function conformance(name: string, makeStore: MakeStore) {
       await put(store, 'same');
       await put(store, 'other');
       const names = Object.fromEntries(['b', 'a_b', 'a.b', 'aa', 'B', 'a-b'].map((secret) => [secret, 'x']));
-      await store.putBundleSecrets('same', sealed(names), { base: 0, at: START });
-      await store.putBundleSecrets('other', sealed({ o: 'x' }), { base: 0, at: START });
-      await store.putInstances([{ ...write('same'), secrets: sealed({ i: 'x' }) }], { at: START });
+      await store.putBundleSecrets('same', sealed(names), { base: 0, at: START, by: ANN });
+      await store.putBundleSecrets('other', sealed({ o: 'x' }), { base: 0, at: START, by: ANN });
+      await store.putInstances([{ ...write('same'), secrets: sealed({ i: 'x' }) }], { at: START, by: ANN });
       const found = await store.findSecrets([
         { kind: 'bundle', name: 'other' },
         { kind: 'bundle', name: 'none' },
@@ -1052,10 +1088,10 @@ export function conformance(name: string, makeStore: MakeStore) {
     contract('listSecrets gives every one by kind, owner and name, page by page', async (store) => {
       await put(store, 'web');
       await put(store, 'a.b');
-      await store.putBundleSecrets('web', sealed({ two: '2', one: '1' }), { base: 0, at: START });
-      await store.putBundleSecrets('a.b', sealed({ one: '1' }), { base: 0, at: START });
+      await store.putBundleSecrets('web', sealed({ two: '2', one: '1' }), { base: 0, at: START, by: ANN });
+      await store.putBundleSecrets('a.b', sealed({ one: '1' }), { base: 0, at: START, by: ANN });
       const list = ['vm', 'a0', 'a-b'].map((vm) => ({ ...write(vm), secrets: sealed({ x: vm }) }));
-      await store.putInstances(list, { at: START });
+      await store.putInstances(list, { at: START, by: ANN });
       const seen: string[] = [];
       for (let after: StoredSecret['key'] | null = null; ; ) {
         const page: StoredSecret[] = await store.listSecrets({ after, limit: 2 });
@@ -1076,12 +1112,12 @@ export function conformance(name: string, makeStore: MakeStore) {
 
     contract('resealSecret replaces the sealed form it was shown, and nothing else', async (store) => {
       await put(store, 'web');
-      await store.putBundleSecrets('web', sealed({ one: 'old', two: 'old' }), { base: 0, at: START });
-      await store.putInstances([{ ...write('web'), secrets: sealed({ one: 'old' }) }], { at: START });
+      await store.putBundleSecrets('web', sealed({ one: 'old', two: 'old' }), { base: 0, at: START, by: ANN });
+      await store.putInstances([{ ...write('web'), secrets: sealed({ one: 'old' }) }], { at: START, by: ANN });
       const owner = { kind: 'bundle', name: 'web' } as const;
       const [before = []] = await store.findSecrets([owner]);
       const reseal = (name: string, from: string, to: string) =>
-        store.resealSecret({ owner, name, old: null }, Buffer.from(from), Buffer.from(to));
+        store.resealSecret({ owner, name, old: null }, Buffer.from(from), Buffer.from(to), { at: START, by: ANN });
       assert.equal(await reseal('one', 'old', 'new'), true);
       assert.equal(await reseal('one', 'old', 'newer'), false, 'it was changed meanwhile');
       assert.equal(await reseal('none', 'old', 'newer'), false);
@@ -1100,8 +1136,8 @@ export function conformance(name: string, makeStore: MakeStore) {
     const scene = async (store: Store) => {
       for (const base of [null, 1, 2]) await put(store, 'web', { 'a.sh': `${base}` }, { base });
       await put(store, 'db');
-      await store.putTag('web', 'stable', 2, { at: START });
-      await store.putBundleSecrets('web', sealed({ one: '1' }), { base: 0, at: START });
+      await store.putTag('web', 'stable', 2, { at: START, by: ANN });
+      await store.putBundleSecrets('web', sealed({ one: '1' }), { base: 0, at: START, by: ANN });
       await store.putInstances(
         [
           write('a', { bundles: ['web', 'web@1', 'db'] }),
@@ -1109,9 +1145,9 @@ export function conformance(name: string, makeStore: MakeStore) {
           write('c', { bundles: ['web@1'] }),
           write('d', { bundles: ['db'] }),
         ],
-        { at: START },
+        { at: START, by: ANN },
       );
-      await store.putInstances([write('b', { bundles: ['db', 'web@stable'] })], { at: START });
+      await store.putInstances([write('b', { bundles: ['db', 'web@stable'] })], { at: START, by: ANN });
     };
     const seen: Sight = {
       references: new Map([
@@ -1131,10 +1167,11 @@ export function conformance(name: string, makeStore: MakeStore) {
     };
     const writes: Record<string, (store: Store, sight: Sight) => Promise<unknown>> = {
       putRevision: (store, sight) => put(store, 'new', { 'n.sh': 'new' }, { sight }),
-      putTag: (store, sight) => store.putTag('db', 'stable', 1, { at: START, sight }),
+      putTag: (store, sight) => store.putTag('db', 'stable', 1, { at: START, by: ANN, sight }),
       putInstances: (store, sight) =>
-        store.putInstances([{ ...write('vm'), secrets: sealed({ one: '1' }) }], { at: START, sight }),
-      putBundleSecrets: (store, sight) => store.putBundleSecrets('db', sealed({ one: '1' }), { base: 0, at: START, sight }),
+        store.putInstances([{ ...write('vm'), secrets: sealed({ one: '1' }) }], { at: START, by: ANN, sight }),
+      putBundleSecrets: (store, sight) =>
+        store.putBundleSecrets('db', sealed({ one: '1' }), { base: 0, at: START, by: ANN, sight }),
     };
     const written = async (store: Store) => [
       await store.findBundle('new'),
@@ -1146,10 +1183,10 @@ export function conformance(name: string, makeStore: MakeStore) {
     /** What happens meanwhile, and what the refusal names. */
     const meanwhile: Record<string, [named: string, happens: (store: Store) => Promise<unknown>]> = {
       'a new revision': ['web', (store) => put(store, 'web', {}, { base: 3 })],
-      'a moved tag': ['web@stable', (store) => store.putTag('web', 'stable', 3, { at: START })],
+      'a moved tag': ['web@stable', (store) => store.putTag('web', 'stable', 3, { at: START, by: ANN })],
       "a change of a bundle's secrets": [
         'web',
-        (store) => store.putBundleSecrets('web', sealed({ one: null }), { base: 1, at: START }),
+        (store) => store.putBundleSecrets('web', sealed({ one: null }), { base: 1, at: START, by: ANN }),
       ],
       'a retired bundle': [
         'db',
@@ -1157,30 +1194,39 @@ export function conformance(name: string, makeStore: MakeStore) {
           const followers = { a: ['web', 'web@1'], b: ['web@stable'], d: [] };
           await store.putInstances(
             Object.entries(followers).map(([vm, bundles]) => write(vm, { bundles })),
-            { at: START },
+            { at: START, by: ANN },
           );
-          await store.retireBundle('db', { base: 1, at: START });
+          await store.retireBundle('db', { base: 1, at: START, by: ANN });
         },
       ],
       'a purge of what was pinned': [
         'web@1',
         async (store) => {
-          await store.putInstances([write('a', { bundles: ['web'] }), write('c', { bundles: ['web'] })], { at: START });
-          await store.purgeRevision('web', 1, START);
+          await store.putInstances([write('a', { bundles: ['web'] }), write('c', { bundles: ['web'] })], {
+            at: START,
+            by: ANN,
+          });
+          await store.purgeRevision('web', 1, { at: START, by: ANN });
         },
       ],
-      'a new follower': ['e', (store) => store.putInstances([write('e', { bundles: ['web@3'] })], { at: START })],
+      'a new follower': ['e', (store) => store.putInstances([write('e', { bundles: ['web@3'] })], { at: START, by: ANN })],
       'a changed follower': [
         'c',
-        (store) => store.putInstances([write('c', { bundles: ['web@1'], vars: { x: 1 } })], { at: START }),
+        (store) => store.putInstances([write('c', { bundles: ['web@1'], vars: { x: 1 } })], { at: START, by: ANN }),
       ],
       "a change of a follower's secrets": [
         'c',
         (store) =>
-          store.putInstances([{ ...write('c', { bundles: ['web@1'] }), secrets: sealed({ one: '1' }) }], { at: START }),
+          store.putInstances([{ ...write('c', { bundles: ['web@1'] }), secrets: sealed({ one: '1' }) }], {
+            at: START,
+            by: ANN,
+          }),
       ],
-      'a follower that is one no more': ['c', (store) => store.putInstances([write('c', { bundles: ['db'] })], { at: START })],
-      'a follower that is retired': ['c', (store) => store.retireInstance('c', { expect: 1, at: START })],
+      'a follower that is one no more': [
+        'c',
+        (store) => store.putInstances([write('c', { bundles: ['db'] })], { at: START, by: ANN }),
+      ],
+      'a follower that is retired': ['c', (store) => store.retireInstance('c', { expect: 1, at: START, by: ANN })],
     };
 
     for (const [method, change] of Object.entries(writes)) {
@@ -1224,7 +1270,7 @@ export function conformance(name: string, makeStore: MakeStore) {
 
     contract('what is no follower may change', async (store) => {
       await scene(store);
-      await store.putInstances([write('d', { bundles: ['db'], vars: { x: 1 } }), write('e')], { at: START });
+      await store.putInstances([write('d', { bundles: ['db'], vars: { x: 1 } }), write('e')], { at: START, by: ANN });
       await record(store, [delivery(await found(store, 'a'))]);
       await put(store, 'new', {}, { sight: seen });
     });
@@ -1240,11 +1286,12 @@ export function conformance(name: string, makeStore: MakeStore) {
           round % 2
             ? put(store, 'web', {}, { base: latest, sight: { references, followers: { bundle: 'web', versions } } })
             : store.putBundleSecrets('web', sealed({ one: vm }), {
+                by: ANN,
                 base: await secretsVersion(store, 'web'),
                 at: START,
                 sight: { references, followers: { bundle: 'web', versions } },
               }),
-          store.putInstances([write(vm, { bundles: ['web'] })], { at: START, sight: { references } }),
+          store.putInstances([write(vm, { bundles: ['web'] })], { at: START, by: ANN, sight: { references } }),
         ]);
         const refusals = [published, registered].filter((result) => result.status === 'rejected');
         assert.deepEqual(
@@ -1258,7 +1305,7 @@ export function conformance(name: string, makeStore: MakeStore) {
     contract('of two publishes that each looked at what the other changes, one is refused', async (store) => {
       await put(store, 'web');
       await put(store, 'db');
-      await store.putInstances([write('vm', { bundles: ['web', 'db'] })], { at: START });
+      await store.putInstances([write('vm', { bundles: ['web', 'db'] })], { at: START, by: ANN });
       for (let round = 1; round <= 8; round++) {
         const [web, db] = await store.resolveReferences(['web', 'db'].map(parseReference));
         assert.ok(web && db);
@@ -1344,7 +1391,7 @@ export function conformance(name: string, makeStore: MakeStore) {
       const vm = await registered(store, 'vm');
       await registered(store, 'gone');
       const gone = await found(store, 'gone');
-      await store.retireInstance('gone', { expect: undefined, at: START });
+      await store.retireInstance('gone', { expect: undefined, at: START, by: ANN });
       const list = [
         delivery(vm, { instanceVersion: 2 }),
         delivery(vm, { generation: 1 }),
@@ -1361,7 +1408,7 @@ export function conformance(name: string, makeStore: MakeStore) {
     contract('a batch larger than a statement is one batch', async (store) => {
       const written = await store.putInstances(
         Array.from({ length: 1500 }, (_, index) => write(`vm-${index}`)),
-        { at: START },
+        { at: START, by: ANN },
       );
       const ids = await record(
         store,
@@ -1475,7 +1522,7 @@ export function conformance(name: string, makeStore: MakeStore) {
       const vm = await registered(store, 'vm');
       await refused(store.recordReport(report({ ...vm, id: 'f'.repeat(16) }, 'a')), 'not_found', 'unknown_instance');
       await refused(store.recordReport({ ...report(vm, 'a'), generation: 1 }), 'not_found', 'unknown_capability');
-      await store.retireInstance('vm', { expect: undefined, at: START });
+      await store.retireInstance('vm', { expect: undefined, at: START, by: ANN });
       await refused(store.recordReport(report(vm, 'a')), 'not_found', 'unknown_instance');
       assert.deepEqual(await store.listReports('vm', ALL), []);
     });
@@ -1560,11 +1607,11 @@ export function conformance(name: string, makeStore: MakeStore) {
     contract("a bundle's secrets are told as they were at each version, retired and revived, too", async (store) => {
       await put(store, 'web');
       const set = async (changes: Record<string, string | null>) =>
-        store.putBundleSecrets('web', sealed(changes), { base: await secretsVersion(store, 'web'), at: START });
+        store.putBundleSecrets('web', sealed(changes), { base: await secretsVersion(store, 'web'), at: START, by: ANN });
       await set({ one: 'a', two: 'x' });
       await set({ one: 'b' });
       await set({ two: null });
-      await store.retireBundle('web', { base: 1, at: START });
+      await store.retireBundle('web', { base: 1, at: START, by: ANN });
       await put(store, 'web', {}, { base: null });
       await set({ one: 'c' });
       assert.deepEqual(await history(store, bundle, 6), ['', 'one=a two=x', 'one=b two=x', 'one=b', '', 'one=c', 'one=c']);
@@ -1572,20 +1619,20 @@ export function conformance(name: string, makeStore: MakeStore) {
 
     contract("an instance's secrets are told as they were at each version, retired and revived, too", async (store) => {
       const set = (changes: Record<string, string | null>, vars = {}) =>
-        store.putInstances([{ ...write('vm', { vars }), secrets: sealed(changes) }], { at: START });
+        store.putInstances([{ ...write('vm', { vars }), secrets: sealed(changes) }], { at: START, by: ANN });
       await set({ one: 'a', two: 'x' });
-      await store.putInstances([write('vm', { vars: { x: 1 } })], { at: START });
+      await store.putInstances([write('vm', { vars: { x: 1 } })], { at: START, by: ANN });
       await set({ one: 'b', two: null });
-      await store.retireInstance('vm', { expect: undefined, at: START });
+      await store.retireInstance('vm', { expect: undefined, at: START, by: ANN });
       await set({ two: 'y' });
       assert.deepEqual(await history(store, instance, 5), ['', 'one=a two=x', 'one=a two=x', 'one=b', 'two=y', 'two=y']);
     });
 
     contract('findSecretsAt answers in the order of the owners, each for itself; null is now', async (store) => {
       await put(store, 'web');
-      await store.putBundleSecrets('web', sealed({ one: 'a' }), { base: 0, at: START });
-      await store.putBundleSecrets('web', sealed({ one: 'b' }), { base: 1, at: START });
-      await store.putInstances([{ ...write('web'), secrets: sealed({ one: 'own' }) }], { at: START });
+      await store.putBundleSecrets('web', sealed({ one: 'a' }), { base: 0, at: START, by: ANN });
+      await store.putBundleSecrets('web', sealed({ one: 'b' }), { base: 1, at: START, by: ANN });
+      await store.putInstances([{ ...write('web'), secrets: sealed({ one: 'own' }) }], { at: START, by: ANN });
       const told = await store.findSecretsAt([
         { kind: 'instance', name: 'web', version: null },
         { kind: 'instance', name: 'none', version: null },
@@ -1603,19 +1650,19 @@ export function conformance(name: string, makeStore: MakeStore) {
     });
 
     contract('a write that is refused keeps no old value', async (store) => {
-      await store.putInstances([{ ...write('vm'), secrets: sealed({ one: 'a' }) }], { at: START });
+      await store.putInstances([{ ...write('vm'), secrets: sealed({ one: 'a' }) }], { at: START, by: ANN });
       const wrong = [
         { ...write('vm'), secrets: sealed({ one: 'b' }) },
         { ...write('other'), expect: 7 },
       ];
-      await refused(store.putInstances(wrong, { at: START }), 'precondition_failed', 'etag_mismatch');
+      await refused(store.putInstances(wrong, { at: START, by: ANN }), 'precondition_failed', 'etag_mismatch');
       assert.equal((await store.listSecrets({ after: null, limit: 9 })).length, 1);
     });
 
     contract('listSecrets goes on with the old values; each is sealed anew by itself', async (store) => {
       await put(store, 'web');
       for (const [base, value] of ['a', 'b', 'c'].entries())
-        await store.putBundleSecrets('web', sealed({ one: value }), { base, at: START });
+        await store.putBundleSecrets('web', sealed({ one: value }), { base, at: START, by: ANN });
       const walk = async () => {
         const seen: StoredSecret[] = [];
         for (let after: StoredSecret['key'] | null = null; ; after = seen.at(-1)?.key ?? null) {
@@ -1635,8 +1682,8 @@ export function conformance(name: string, makeStore: MakeStore) {
       );
       const [, oldest] = seen;
       assert.ok(oldest);
-      assert.equal(await store.resealSecret(oldest.key, Buffer.from('b'), Buffer.from('lost')), false);
-      assert.equal(await store.resealSecret(oldest.key, oldest.sealed, Buffer.from('A')), true);
+      assert.equal(await store.resealSecret(oldest.key, Buffer.from('b'), Buffer.from('lost'), { at: START, by: ANN }), false);
+      assert.equal(await store.resealSecret(oldest.key, oldest.sealed, Buffer.from('A'), { at: START, by: ANN }), true);
       assert.deepEqual(await history(store, bundle, 3), ['', 'one=A', 'one=b', 'one=c']);
     });
 
@@ -1647,6 +1694,7 @@ export function conformance(name: string, makeStore: MakeStore) {
         const set = (value: string) =>
           store.putInstances([{ ...write('vm'), secrets: sealed(Object.fromEntries(names.map((name) => [name, value]))) }], {
             at: START,
+            by: ANN,
           });
         for (const value of ['a', 'b', 'c', 'd']) await set(value);
         assert.equal(await store.forgotSecrets(instance, 1), false);
@@ -1675,7 +1723,7 @@ export function conformance(name: string, makeStore: MakeStore) {
       assert.deepEqual(await store.findDelivery('vm', id), (await store.listDeliveries('vm', ALL))[0]);
       assert.equal(await store.findDelivery('other', id), null);
       assert.equal(await store.findDelivery('vm', id + 1), null);
-      await store.retireInstance('vm', { expect: undefined, at: START });
+      await store.retireInstance('vm', { expect: undefined, at: START, by: ANN });
       assert.equal((await store.findDelivery('vm', id))?.id, id);
     });
 
@@ -1728,7 +1776,7 @@ export function conformance(name: string, makeStore: MakeStore) {
         const names = Array.from({ length: 25 }, (_, index) => `vm-${String(index).padStart(2, '0')}`);
         await store.putInstances(
           names.map((vm) => write(vm)),
-          { at: START },
+          { at: START, by: ANN },
         );
         const made = new Map<string, number[]>();
         const crowded = ['vm-00', 'vm-07', 'vm-10', 'vm-24'];
@@ -1738,7 +1786,7 @@ export function conformance(name: string, makeStore: MakeStore) {
             own.push(await fetched(store, vm, { at: START + count * 10 * MINUTE, address: `10.0.0.${count}` }));
           made.set(vm, own);
         }
-        await store.retireInstance('vm-07', { expect: undefined, at: START });
+        await store.retireInstance('vm-07', { expect: undefined, at: START, by: ANN });
         let [rounds, total] = [0, 0];
         // Of the three that are too many, one is young.
         for (let after = ''; ; ) {
@@ -1763,8 +1811,12 @@ export function conformance(name: string, makeStore: MakeStore) {
     /** Sets, replaces; `fetch` comes in between or at whatever other time. */
     const replace = async (store: Store, owner: SecretOwner, value: string, at: number) => {
       if (owner.kind === 'instance')
-        return store.putInstances([{ ...write(owner.name), secrets: sealed({ one: value }) }], { at });
-      return store.putBundleSecrets(owner.name, sealed({ one: value }), { base: await secretsVersion(store, owner.name), at });
+        return store.putInstances([{ ...write(owner.name), secrets: sealed({ one: value }) }], { at, by: ANN });
+      return store.putBundleSecrets(owner.name, sealed({ one: value }), {
+        base: await secretsVersion(store, owner.name),
+        at,
+        by: ANN,
+      });
     };
     const kept = async (store: Store) =>
       (await store.listSecrets({ after: null, limit: 99 })).filter(({ key }) => key.old !== null).length;
@@ -1833,6 +1885,341 @@ export function conformance(name: string, makeStore: MakeStore) {
     });
   });
 
+  describe(`${name}: tokens`, () => {
+    const token = (id: string, change: Partial<NewToken> = {}): NewToken => ({
+      id,
+      name: `of-${id}`,
+      role: 'editor',
+      scope: { bundles: ['web-*'], instances: null },
+      sha256: sha256(id),
+      expiresAt: null,
+      ...change,
+    });
+    const by = { at: START, by: ANN, limit: 100 };
+
+    contract('createToken keeps it whole, findToken and listTokens give it back', async (store) => {
+      const kept = await store.createToken(token('aaaaaaaa', { expiresAt: START + 5 }), by);
+      assert.deepEqual(kept, {
+        id: 'aaaaaaaa',
+        name: 'of-aaaaaaaa',
+        role: 'editor',
+        scope: { bundles: ['web-*'], instances: null },
+        createdAt: START,
+        createdBy: 'ann',
+        expiresAt: START + 5,
+        revokedAt: null,
+        lastUsedAt: null,
+      });
+      assert.deepEqual(await store.findToken('aaaaaaaa'), { ...kept, sha256: sha256('aaaaaaaa') });
+      assert.deepEqual(await store.listTokens(ALL), [kept]);
+      assert.equal(await store.findToken('bbbbbbbb'), null);
+    });
+
+    contract('a name is one living token’s, and free again when that is revoked or has expired', async (store) => {
+      await store.createToken(token('aaaaaaaa', { name: 'ci', expiresAt: START + 5 }), by);
+      const again = (id: string, at: number) => store.createToken(token(id, { name: 'ci' }), { ...by, at });
+      await refused(again('bbbbbbbb', START + 4), 'conflict', 'token_exists');
+      await again('bbbbbbbb', START + 5);
+      await refused(again('cccccccc', START + 6), 'conflict', 'token_exists');
+      await store.revokeToken('bbbbbbbb', by);
+      await again('cccccccc', START + 7);
+      const page = await store.listTokens({ after: null, limit: 2 });
+      const rest = await store.listTokens({ after: page.at(-1) ?? null, limit: 2 });
+      assert.deepEqual(
+        [...page, ...rest].map(({ id }) => id),
+        ['aaaaaaaa', 'bbbbbbbb', 'cccccccc'],
+      );
+    });
+
+    contract('of two made at once with one name one is', async (store) => {
+      const made = await Promise.allSettled(
+        ['aaaaaaaa', 'bbbbbbbb', 'cccccccc'].map((id) => store.createToken(token(id, { name: 'ci' }), by)),
+      );
+      assert.equal(made.filter(({ status }) => status === 'fulfilled').length, 1);
+    });
+
+    contract('revoked, it stays listed; revoked again it stays as it is, and the audit has one line', async (store) => {
+      await store.createToken(token('aaaaaaaa'), by);
+      await store.revokeToken('aaaaaaaa', { ...by, at: START + 1 });
+      await store.revokeToken('aaaaaaaa', { ...by, at: START + 2 });
+      assert.deepEqual(
+        (await store.listTokens(ALL)).map(({ revokedAt }) => revokedAt),
+        [START + 1],
+      );
+      assert.deepEqual(
+        (await store.listAudit({}, ALL)).map(({ action, kind, name, before, after }) => [action, kind, name, before, after]),
+        [
+          ['revoke', 'token', 'of-aaaaaaaa', 'aaaaaaaa', null],
+          ['create', 'token', 'of-aaaaaaaa', null, 'aaaaaaaa'],
+        ],
+      );
+      await refused(store.revokeToken('bbbbbbbb', by), 'not_found', 'unknown_token');
+    });
+
+    contract('rotateToken makes one alike with as long a life, and lets the old one go on until then', async (store) => {
+      await store.createToken(token('aaaaaaaa', { expiresAt: START + 100 }), by);
+      const rotate = (id: string, next: string, at: number, until: number) =>
+        store.rotateToken(id, { id: next, sha256: sha256(next) }, { ...by, at, until });
+      const { old, next } = await rotate('aaaaaaaa', 'bbbbbbbb', START + 50, START + 60);
+      assert.deepEqual([old.expiresAt, next.expiresAt, next.createdAt], [START + 60, START + 150, START + 50]);
+      assert.deepEqual([next.name, next.role, next.scope], [old.name, old.role, old.scope]);
+      assert.equal((await store.findToken('bbbbbbbb'))?.sha256, sha256('bbbbbbbb'));
+      // It would not have lived that long.
+      const sooner = await rotate('aaaaaaaa', 'cccccccc', START + 55, START + 90);
+      assert.equal(sooner.old.expiresAt, START + 60);
+      await refused(rotate('aaaaaaaa', 'dddddddd', START + 60, START + 70), 'conflict', 'token_expired');
+      await store.revokeToken('bbbbbbbb', by);
+      await refused(rotate('bbbbbbbb', 'dddddddd', START + 60, START + 70), 'conflict', 'token_revoked');
+      await refused(rotate('eeeeeeee', 'dddddddd', START + 60, START + 70), 'not_found', 'unknown_token');
+      assert.equal(await store.findToken('dddddddd'), null);
+      const [line] = await store.listAudit({ action: 'rotate' }, ALL);
+      assert.deepEqual([line?.before, line?.after], ['aaaaaaaa', 'cccccccc']);
+    });
+
+    contract('a use is noted once a minute, and is no line of the audit', async (store) => {
+      await store.createToken(token('aaaaaaaa'), by);
+      const used = async (at: number) => {
+        await store.touchToken('aaaaaaaa', at);
+        return (await store.findToken('aaaaaaaa'))?.lastUsedAt;
+      };
+      const minute = USE_NOTED_MS;
+      assert.deepEqual(
+        [await used(START), await used(START + minute - 1), await used(START + minute), await used(START + 5)],
+        [START, START, START + minute, START + minute],
+      );
+      await store.touchToken('bbbbbbbb', START);
+      assert.equal((await store.listAudit({}, ALL)).length, 1);
+    });
+
+    contract('there are at most so many living tokens', async (store) => {
+      const limited = { ...by, limit: 3 };
+      await store.createToken(token('aaaaaaaa', { expiresAt: START + 9 }), limited);
+      await store.createToken(token('bbbbbbbb'), limited);
+      await store.createToken(token('cccccccc'), limited);
+      const one = (id: string, at: number) => store.createToken(token(id), { ...limited, at });
+      const rotate = (next: string, until: number) =>
+        store.rotateToken('bbbbbbbb', { id: next, sha256: sha256(next) }, { ...limited, until });
+      await refused(one('dddddddd', START + 8), 'invalid', 'too_many_tokens');
+      await refused(rotate('dddddddd', START + 1), 'invalid', 'too_many_tokens');
+      assert.equal((await store.findToken('bbbbbbbb'))?.expiresAt, null);
+      await rotate('eeeeeeee', START);
+      await one('ffffffff', START + 9);
+      await refused(one('gggggggg', START + 9), 'invalid', 'too_many_tokens');
+      await store.revokeToken('ffffffff', by);
+      await one('gggggggg', START + 9);
+    });
+  });
+
+  describe(`${name}: the audit`, () => {
+    const lines = async (store: Store, filter: AuditFilter = {}, page: Page<number> = ALL) =>
+      (await store.listAudit(filter, page)).map(({ action, kind, name, before, after, detail }) => [
+        ...[action, kind, name, before, after],
+        detail,
+      ]);
+
+    contract('each change is a line with who, when, from where, and what was before and after', async (store) => {
+      const first = await put(store, 'web', { a: '1' }, { by: ANN, message: 'why', detail: { part: 'a' } });
+      assert.deepEqual(await store.listAudit({}, ALL), [
+        {
+          id: (await store.listAudit({}, ALL))[0]?.id,
+          at: START,
+          actor: 'ann',
+          role: 'editor',
+          address: '192.0.2.7',
+          requestId: 'req-1',
+          action: 'put',
+          kind: 'bundle',
+          name: 'web',
+          before: null,
+          after: first.digest,
+          detail: { revision: 1, message: 'why', part: 'a' },
+        },
+      ]);
+      const second = await put(store, 'web', { a: '2' }, { base: 1 });
+      await store.putTag('web', 'stable', 1, { at: START, by: ANN, detail: { force: true } });
+      await store.putTag('web', 'stable', 2, { at: START, by: ANN });
+      await store.deleteTag('web', 'stable', { at: START, by: ANN });
+      await store.putBundleSecrets('web', sealed({ one: 'x', two: 'y' }), { base: 0, at: START, by: ANN });
+      await store.putBundleSecrets('web', sealed({ one: null }), { base: 1, at: START, by: ANN });
+      await store.resealSecret(
+        { owner: { kind: 'bundle', name: 'web' }, name: 'two', old: null },
+        Buffer.from('y'),
+        Buffer.from('z'),
+        {
+          at: START,
+          by: ANN,
+        },
+      );
+      await store.purgeRevision('web', 1, { at: START, by: ANN });
+      await store.putInstances([write('vm'), { ...write('vm-2'), secrets: sealed({ k: 'v' }) }], { at: START, by: ANN });
+      const [vm, vm2] = await Promise.all(['vm', 'vm-2'].map((each) => found(store, each)));
+      await store.putInstances([write('vm', { vars: { a: 1 } })], { at: START, by: ANN, detail: { var: 'a' } });
+      await store.retireInstance('vm', { expect: undefined, at: START, by: ANN });
+      await store.retireBundle('web', { base: 2, at: START, by: ANN });
+      await store.recordAudit(
+        { action: 'reveal', kind: 'instance', name: 'vm-2', before: null, after: null, detail: { digest: 'd' } },
+        { at: START, by: ANN },
+      );
+      const id = vm?.id;
+      assert.deepEqual((await lines(store)).reverse().slice(1), [
+        ['put', 'bundle', 'web', first.digest, second.digest, { revision: 2 }],
+        ['putTag', 'bundle', 'web', null, '1', { tag: 'stable', force: true }],
+        ['putTag', 'bundle', 'web', '1', '2', { tag: 'stable' }],
+        ['deleteTag', 'bundle', 'web', '2', null, { tag: 'stable' }],
+        ['putSecrets', 'bundle', 'web', 'secrets.0', 'secrets.1', { secrets: ['one', 'two'] }],
+        ['putSecrets', 'bundle', 'web', 'secrets.1', 'secrets.2', { secretsRemoved: ['one'] }],
+        ['reseal', 'bundle', 'web', null, null, { secrets: ['two'] }],
+        ['purge', 'bundle', 'web', first.digest, null, { revision: 1 }],
+        ['put', 'instance', 'vm', null, `${id}.1`, {}],
+        ['put', 'instance', 'vm-2', null, `${vm2?.id}.1`, { secrets: ['k'] }],
+        ['put', 'instance', 'vm', `${id}.1`, `${id}.2`, { var: 'a' }],
+        ['delete', 'instance', 'vm', `${id}.2`, null, {}],
+        ['delete', 'bundle', 'web', second.digest, null, {}],
+        ['reveal', 'instance', 'vm-2', null, null, { digest: 'd' }],
+      ]);
+    });
+
+    contract('what changes nothing, or is refused, is no line', async (store) => {
+      await put(store, 'web', { a: '1' });
+      await put(store, 'web', { a: '2' }, { base: 1 });
+      await store.putTag('web', 'stable', 1, { at: START, by: ANN });
+      await store.putInstances([write('vm', { bundles: ['web@stable'] })], { at: START, by: ANN });
+      const before = (await lines(store)).length;
+      const change = { at: START, by: ANN };
+      await store.putTag('web', 'stable', 1, change);
+      await store.putInstances([write('vm', { bundles: ['web@stable'] })], change);
+      await store.putBundleSecrets('web', sealed({ none: null }), { base: 0, ...change });
+      await store.resealSecret(
+        { owner: { kind: 'bundle', name: 'web' }, name: 'x', old: null },
+        Buffer.of(1),
+        Buffer.of(2),
+        change,
+      );
+      await refused(put(store, 'web', { a: '3' }, { base: 1 }), 'conflict', 'changed_meanwhile');
+      await refused(store.retireBundle('web', { base: 2, ...change }), 'conflict', 'in_use');
+      await refused(store.deleteTag('web', 'stable', change), 'conflict', 'in_use');
+      await refused(store.purgeRevision('web', 1, change), 'conflict', 'in_use');
+      await refused(store.putTag('web', 'stable', 7, change), 'not_found', 'unknown_revision');
+      await refused(store.retireInstance('no', { expect: undefined, ...change }), 'not_found', 'unknown_instance');
+      const lost = [write('other'), { ...write('vm'), expect: 7 }];
+      await refused(store.putInstances(lost, change), 'precondition_failed', 'etag_mismatch');
+      assert.equal((await lines(store)).length, before);
+    });
+
+    contract('thousands of instances in one write are a line each', async (store) => {
+      await store.putInstances(
+        Array.from({ length: 1200 }, (_, index) => write(`vm-${index}`)),
+        { at: START, by: ANN },
+      );
+      const all: string[] = [];
+      for (let after: number | null = null; ; ) {
+        const page: AuditEntry[] = await store.listAudit({}, { after, limit: 1000 });
+        all.push(...page.map((line) => line.name));
+        after = page.at(-1)?.id ?? null;
+        if (page.length < 1000) break;
+      }
+      assert.equal(new Set(all).size, 1200);
+    });
+
+    contract('listAudit goes from the newest, page by page, of what is asked for', async (store) => {
+      const bob = { ...ANN, name: 'bob\0' };
+      await put(store, 'web');
+      await put(store, 'db', {}, { by: bob, at: START + 5 });
+      await store.putInstances([write('web')], { at: START + 6, by: ANN });
+      await store.createToken(
+        { id: 'aaaaaaaa', name: 'ci', role: 'viewer', scope: EVERYTHING, sha256: 'x', expiresAt: null },
+        { at: START + 7, by: ANN, limit: 9 },
+      );
+      const names = async (filter: AuditFilter) => (await lines(store, filter)).map(([, kind, each]) => `${kind} ${each}`);
+      const all = ['token ci', 'instance web', 'bundle db', 'bundle web'];
+      for (const [filter, expected] of [
+        [{}, all],
+        [{ kind: 'bundle' }, ['bundle db', 'bundle web']],
+        [{ name: 'web' }, ['instance web', 'bundle web']],
+        [{ kind: 'instance', name: 'web' }, ['instance web']],
+        [{ actor: 'bob\0' }, ['bundle db']],
+        [{ actor: 'bob' }, []],
+        [{ action: 'create' }, ['token ci']],
+        [{ since: START + 6 }, ['token ci', 'instance web']],
+        [{ scope: EVERYTHING }, all],
+        [{ scope: { bundles: ['d*'], instances: [] } }, ['bundle db']],
+        [{ scope: { bundles: null, instances: ['w*', 'x'] } }, ['instance web', 'bundle db', 'bundle web']],
+        [{ scope: { bundles: [], instances: [] } }, []],
+      ] as const)
+        assert.deepEqual(await names(filter), expected, JSON.stringify(filter));
+      const first = await store.listAudit({}, { after: null, limit: 3 });
+      const rest = await store.listAudit({}, { after: first.at(-1)?.id ?? null, limit: 3 });
+      assert.deepEqual(
+        [...first, ...rest].map((line) => `${line.kind} ${line.name}`),
+        all,
+      );
+    });
+  });
+
+  describe(`${name}: names that fit`, () => {
+    const cases: [NamePatterns, string[]][] = [
+      [null, ['a-b', 'a.b', 'aa', 'ab', 'b']],
+      [[], []],
+      [['a*'], ['a-b', 'a.b', 'aa', 'ab']],
+      [['*b'], ['a-b', 'a.b', 'ab', 'b']],
+      [
+        ['a.b', 'b'],
+        ['a.b', 'b'],
+      ],
+      [
+        ['a-*', 'aa'],
+        ['a-b', 'aa'],
+      ],
+      [['a_b', '%', 'a\\b'], []],
+    ];
+
+    contract('lists hold those only, page by page', async (store) => {
+      for (const bundle of ['a-b', 'a.b', 'aa', 'ab', 'b']) {
+        await put(store, bundle);
+        await store.putInstances([write(bundle)], { at: START, by: ANN });
+      }
+      for (const [names, expected] of cases) {
+        const bundles = await store.listBundles(ALL, { retired: false, names });
+        const instances = await store.listInstances(ALL, { names });
+        assert.deepEqual(
+          bundles.map((each) => each.name),
+          expected,
+        );
+        assert.deepEqual(
+          instances.map((each) => each.name),
+          expected,
+        );
+        const [first] = await store.listInstances({ after: 'a.b', limit: 1 }, { names });
+        assert.equal(
+          first?.name,
+          expected.find((each) => each > 'a.b'),
+        );
+      }
+    });
+
+    contract('who refers to a bundle is told as far as one may know, and a refusal names no other', async (store) => {
+      await put(store, 'web', { a: '1' });
+      await store.putInstances(
+        ['eu-1', 'eu-2', 'us-1'].map((each) => write(each, { bundles: ['web'] })),
+        { at: START, by: ANN },
+      );
+      const uses = async (names?: NamePatterns) => {
+        const { uses, total } = await store.listBundleUses('web', 10, names);
+        return [uses.map(({ instance }) => instance), total];
+      };
+      assert.deepEqual(await uses(), [['eu-1', 'eu-2', 'us-1'], 3]);
+      assert.deepEqual(await uses(['eu-*']), [['eu-1', 'eu-2'], 2]);
+      assert.deepEqual(await uses([]), [[], 0]);
+      const message = async (instances: NamePatterns) => {
+        const by = { ...ANN, scope: { bundles: null, instances } };
+        return (await refused(store.retireBundle('web', { base: 1, at: START, by }), 'conflict', 'in_use')).message;
+      };
+      assert.match(await message(null), /^eu-1, eu-2, us-1 refer/);
+      assert.match(await message(['us-*']), /^us-1 refer/);
+      assert.match(await message(['ap-*']), /^instances outside of your token's scope refer/);
+    });
+  });
+
   describe(`${name}: the database itself`, () => {
     contract('claimKey binds an empty database and knows its ring afterwards', async (store) => {
       assert.equal(await store.claimKey(['one']), true);
@@ -1888,11 +2275,11 @@ export function countConformance(name: string, makeDatabase: (t: TestContext) =>
     ] as const;
     await store.putInstances(
       rows.map(([each]) => write(each)),
-      { at: START },
+      { at: START, by: ANN },
     );
     for (const [each, state, waiting_since] of rows)
       await database.write((db) => db.updateTable('instance').set({ state, waiting_since }).where('name', '=', each).execute());
-    await store.retireInstance('h', { expect: undefined, at: START });
+    await store.retireInstance('h', { expect: undefined, at: START, by: ANN });
     const none = { registered: 0, delivered: 0, booting: 0, ready: 1, failed: 1, silent: 0 };
     for (const [now, fetch, boot, counts] of [
       [0, null, null, { registered: 2, delivered: 2, booting: 1 }],
@@ -2041,11 +2428,34 @@ export function migrationConformance(name: string, makeDatabase: (t: TestContext
         { bundle: 'web', sha256: sha256('leak'), revisions: 1 },
         { bundle: 'web', sha256: sha256('shared'), revisions: total },
       ]);
-      await store.purgeRevision('web', 7, START);
+      await store.purgeRevision('web', 7, { at: START, by: ANN });
       assert.equal(await store.findBody(sha256('leak')), null);
       assert.ok(await store.findBody(sha256('shared')));
-      const [written] = await store.putInstances([{ ...write('vm'), secrets: sealed({ one: '1' }) }], { at: START });
+      const [written] = await store.putInstances([{ ...write('vm'), secrets: sealed({ one: '1' }) }], { at: START, by: ANN });
       assert.equal(written?.instance.version, 4);
+    });
+
+    test('a line of the audit cannot be changed or removed, whatever statement tries', async (t) => {
+      const database = await makeDatabase(t);
+      await migrate(database);
+      const store = createStore(database);
+      await store.putInstances([write('vm')], { at: START, by: ANN });
+      for (const statement of [
+        "update audit set actor = 'nobody'",
+        'delete from audit',
+        "insert into audit (id, at, actor, role, address, request_id, action, kind, name, detail) select id, at, 'nobody', role, address, request_id, action, kind, name, detail from audit where true on conflict (id) do update set actor = 'nobody'",
+        ...(database.engine === 'postgres' ? ['truncate audit'] : ['replace into audit select * from audit']),
+      ])
+        await assert.rejects(
+          database.write((db) => sql.raw(statement).execute(db)),
+          /append-only/,
+          statement,
+        );
+      const lines = await store.listAudit({}, ALL);
+      assert.deepEqual(
+        lines.map(({ actor, name }) => [actor, name]),
+        [['ann', 'vm']],
+      );
     });
 
     test('several that start at once all come up', async (t) => {
@@ -2090,13 +2500,14 @@ function put(
     bodies = made.bodies,
     base = null,
     at = START,
-    author = 'ann',
+    by = ANN,
     message = null,
+    detail,
     sight,
   } = change;
   const content: RevisionContent = { order, vars, parts };
   const digest = revisionDigest(content);
-  return store.putRevision({ bundle, base, content, digest, bodies, at, author, message, ...(sight && { sight }) });
+  return store.putRevision({ bundle, base, content, digest, bodies, at, by, message, detail, ...(sight && { sight }) });
 }
 
 export function write(name: string, spec: Partial<InstanceSpec> = {}): InstanceWrite {
@@ -2151,7 +2562,7 @@ async function found(store: Store, name: string): Promise<Instance> {
 }
 
 async function registered(store: Store, name: string): Promise<Instance> {
-  await store.putInstances([write(name)], { at: START });
+  await store.putInstances([write(name)], { at: START, by: ANN });
   return found(store, name);
 }
 

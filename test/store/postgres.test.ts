@@ -9,6 +9,7 @@ import type { Database } from '../../src/store/database.ts';
 import { migrate } from '../../src/store/migrate.ts';
 import { createStore, openStore } from '../../src/store/open.ts';
 import { openPostgres } from '../../src/store/postgres.ts';
+import { ANN } from '../actor.ts';
 import { type PostgresServer, postgresServer } from '../postgres.ts';
 import { conformance, countConformance, delivery, migrationConformance, refused, sealed, write } from './conformance.ts';
 import { stateConformance } from './state-conformance.ts';
@@ -48,7 +49,7 @@ function suite(server: PostgresServer) {
       const own = await database(t, url);
       await migrate(own);
       const [one, two] = [createStore(slow(own)), createStore(slow(await database(t, url)))];
-      await createStore(own).putInstances([write('vm', { policy })], { at: START });
+      await createStore(own).putInstances([write('vm', { policy })], { at: START, by: ANN });
       const vm = (await one.findInstance('vm')) ?? assert.fail();
       const look = async () => {
         const rows = await one.listDeliveries('vm', { after: null, limit: 100 });
@@ -112,7 +113,7 @@ function suite(server: PostgresServer) {
     test('two replicas work on one database, started at once', async (t) => {
       const url = await server.freshDatabase();
       const [one, two] = await Promise.all([opened(t, url), opened(t, url)]);
-      await one.putInstances([write('vm')], { at: 1 });
+      await one.putInstances([write('vm')], { at: 1, by: ANN });
       assert.ok(await two.findInstance('vm'));
     });
 
@@ -221,24 +222,24 @@ function suite(server: PostgresServer) {
         const content = { order: 'name' as const, vars: {}, parts: [] };
         const put = (to: Store, bundle: string, base: number | null, sight?: Sight) =>
           to.putRevision({
-            ...{ bundle, base, content, digest: 'd', bodies: new Map(), at: 1, author: 'ann', message: null },
+            ...{ bundle, base, content, digest: 'd', bodies: new Map(), at: 1, by: ANN, message: null },
             ...(sight && { sight }),
           });
         await put(store, 'web', null);
         for (const base of [null, 1]) await put(store, 'db', base);
-        await store.putTag('db', 'stable', 1, { at: 1 });
+        await store.putTag('db', 'stable', 1, { at: 1, by: ANN });
         const bundles = ['web', 'db', 'db@stable'];
-        await store.putInstances([write('vm', { bundles })], { at: 1 });
+        await store.putInstances([write('vm', { bundles })], { at: 1, by: ANN });
         const references = new Map(bundles.map((text) => [text, { revision: text === 'db' ? 2 : 1, secretsVersion: 0 }]));
         const followed = (bundle: string): Sight => ({ references, followers: { bundle, versions: new Map([['vm', 1]]) } });
         const register = (name: string, change: Partial<InstanceWrite>) =>
-          slow.putInstances([{ ...write(name, { bundles }), ...change }], { at: 1, sight: { references } });
+          slow.putInstances([{ ...write(name, { bundles }), ...change }], { at: 1, by: ANN, sight: { references } });
         const writes = {
           'publish web': () => put(slow, 'web', 1, followed('web')),
           'publish db': () => put(slow, 'db', 2, followed('db')),
           'secrets of web': () =>
-            slow.putBundleSecrets('web', sealed({ one: '1' }), { base: 0, at: 1, sight: followed('web') }),
-          'tag db': () => slow.putTag('db', 'stable', 2, { at: 1, sight: followed('db') }),
+            slow.putBundleSecrets('web', sealed({ one: '1' }), { base: 0, at: 1, by: ANN, sight: followed('web') }),
+          'tag db': () => slow.putTag('db', 'stable', 2, { at: 1, by: ANN, sight: followed('db') }),
           register: () => register('new', {}),
           change: () => register('vm', { spec: write('vm', { bundles: ['web'] }).spec }),
           'secrets of vm': () => register('vm', { secrets: sealed({ one: '1' }) }),

@@ -13,6 +13,7 @@ import type { Store } from '../../src/domain/store.ts';
 import { migrate } from '../../src/store/migrate.ts';
 import { createStore, openStore } from '../../src/store/open.ts';
 import { openSqlite } from '../../src/store/sqlite.ts';
+import { ANN } from '../actor.ts';
 import { conformance, countConformance, migrationConformance, refused, sealed, write } from './conformance.ts';
 import { stateConformance } from './state-conformance.ts';
 import { windowConformance } from './windows.ts';
@@ -46,7 +47,7 @@ describe('SQLite: the file', () => {
   test('holds what was acknowledged, and a reopened store gives it back', async (t) => {
     const file = await newFile(t);
     const first = await openStore({ file });
-    await first.putInstances([write('vm')], { at: 1 });
+    await first.putInstances([write('vm')], { at: 1, by: ANN });
     await first.close();
     const second = await opened(t, file);
     assert.equal((await second.findInstance('vm'))?.name, 'vm');
@@ -57,8 +58,9 @@ describe('SQLite: the file', () => {
     const script = `
       const { openStore } = await import(${url('src/store/open.ts')});
       const { write } = await import(${url('test/store/conformance.ts')});
+      const { ANN } = await import(${url('test/actor.ts')});
       const store = await openStore({ file: ${JSON.stringify(file)} });
-      await store.putInstances([write('vm')], { at: 1 });
+      await store.putInstances([write('vm')], { at: 1, by: ANN });
       process.kill(process.pid, 'SIGKILL');`;
     const died = await run(script).catch((error: { signal?: string }) => error.signal);
     assert.equal(died, 'SIGKILL');
@@ -69,13 +71,13 @@ describe('SQLite: the file', () => {
   test('serves a second store while the first is open, each seeing what the other wrote', async (t) => {
     const file = await newFile(t);
     const first = await opened(t, file);
-    await first.putInstances([write('one')], { at: 1 });
+    await first.putInstances([write('one')], { at: 1, by: ANN });
     const second = await opened(t, file);
-    await second.putInstances([write('two')], { at: 1 });
+    await second.putInstances([write('two')], { at: 1, by: ANN });
     assert.ok(await first.findInstance('two'));
     assert.ok(await second.findInstance('one'));
     await second.close();
-    await first.putInstances([write('three')], { at: 1 });
+    await first.putInstances([write('three')], { at: 1, by: ANN });
     assert.equal((await first.listInstances({ after: null, limit: 9 }, {})).length, 3);
   });
 
@@ -122,12 +124,12 @@ describe('SQLite: the file', () => {
   test('another process that holds the write lock is waited for, and meanwhile everything else goes on', async (t) => {
     const file = await newFile(t);
     const store = await opened(t, file);
-    await store.putInstances([write('vm')], { at: 1 });
+    await store.putInstances([write('vm')], { at: 1, by: ANN });
     const other = new SQLite(file);
     t.after(() => other.close());
     other.exec('begin immediate');
     let written = false;
-    const putting = store.putInstances([write('two')], { at: 1 }).then(() => {
+    const putting = store.putInstances([write('two')], { at: 1, by: ANN }).then(() => {
       written = true;
     });
     let [last, longest, reads] = [performance.now(), 0, 0];
@@ -154,9 +156,9 @@ describe('SQLite: the file', () => {
     const other = new SQLite(file);
     t.after(() => other.close());
     other.exec('begin immediate');
-    await refused(store.putInstances([write('vm')], { at: 1 }), 'unavailable', 'database_busy');
+    await refused(store.putInstances([write('vm')], { at: 1, by: ANN }), 'unavailable', 'database_busy');
     other.exec('commit');
-    await store.putInstances([write('vm')], { at: 1 });
+    await store.putInstances([write('vm')], { at: 1, by: ANN });
   });
 
   test('a full disk refuses the write, keeps what was there, and is over when there is room again', async (t) => {
@@ -164,7 +166,7 @@ describe('SQLite: the file', () => {
     t.after(() => database.close());
     await migrate(database);
     const store = createStore(database);
-    await store.putInstances([write('vm')], { at: 1 });
+    await store.putInstances([write('vm')], { at: 1, by: ANN });
     const pages = (limit: number) => database.write((db) => sql.raw(`pragma max_page_count = ${limit}`).execute(db));
     await pages(1);
     const bytes = new Uint8Array(500_000);
@@ -180,7 +182,7 @@ describe('SQLite: the file', () => {
     const content = { order: 'name' as const, vars: {}, parts: [part] };
     const bodies = new Map([[part.sha256, bytes]]);
     const put = () =>
-      store.putRevision({ bundle: 'web', base: null, content, digest: 'd', bodies, at: 1, author: 'ann', message: null });
+      store.putRevision({ bundle: 'web', base: null, content, digest: 'd', bodies, at: 1, by: ANN, message: null });
     await refused(put(), 'storage_full', 'storage_full');
     assert.equal(await store.findBundle('web'), null);
     assert.ok(await store.findInstance('vm'));
@@ -188,8 +190,8 @@ describe('SQLite: the file', () => {
     assert.equal((await put()).number, 1);
     await pages(1);
     const big = new Map([['one', { sealed: bytes, bytes: bytes.length, endsWithNewline: false }]]);
-    await refused(store.putInstances([{ ...write('vm'), secrets: big }], { at: 1 }), 'storage_full', 'storage_full');
-    await refused(store.putBundleSecrets('web', big, { base: 0, at: 1 }), 'storage_full', 'storage_full');
+    await refused(store.putInstances([{ ...write('vm'), secrets: big }], { at: 1, by: ANN }), 'storage_full', 'storage_full');
+    await refused(store.putBundleSecrets('web', big, { base: 0, at: 1, by: ANN }), 'storage_full', 'storage_full');
     assert.equal((await store.findInstance('vm'))?.version, 1);
     assert.equal((await store.findBundle('web'))?.secretsVersion, 0);
     assert.deepEqual(await store.listSecrets({ after: null, limit: 9 }), []);
@@ -212,14 +214,14 @@ describe('SQLite: what was purged', () => {
     for (const name of leaked) {
       const bundle = name.replace('body ', 'web-');
       const secrets = sealed({ one: marked(`secret ${name}`, 300) });
-      await store.putBundleSecrets(bundle, secrets, { base: 0, at: 1 });
-      await store.putBundleSecrets(bundle, sealed({ one: null }), { base: 1, at: 1 });
+      await store.putBundleSecrets(bundle, secrets, { base: 0, at: 1, by: ANN });
+      await store.putBundleSecrets(bundle, sealed({ one: null }), { base: 1, at: 1, by: ANN });
       await putBody(store, { bundle, base: 1, text: '' });
     }
     // Without a delivery that may need them, old values go.
     const old = { after: 0, now: 2, slack: 0, limit: 1000 };
     assert.equal((await store.pruneOldSecrets(old)).dropped, leaked.length);
-    for (const name of leaked) await store.purgeRevision(name.replace('body ', 'web-'), 1, 1);
+    for (const name of leaked) await store.purgeRevision(name.replace('body ', 'web-'), 1, { at: 1, by: ANN });
     const files = await contents(file);
     const isThere = (text: string) => files.some((bytes) => bytes.includes(text));
     for (const name of leaked)
@@ -234,7 +236,7 @@ describe('SQLite: what was purged', () => {
       const vars = base === null ? { secret: marked(`vars ${bundle.replace('web-', 'body ')}`, 200) } : {};
       const content = { order: 'name' as const, vars, parts };
       const bodies = new Map([[sha256(bytes), bytes]]);
-      await to.putRevision({ bundle, base, content, digest: 'd', bodies, at: 1, author: 'ann', message: null });
+      await to.putRevision({ bundle, base, content, digest: 'd', bodies, at: 1, by: ANN, message: null });
     }
   });
 
@@ -246,19 +248,19 @@ describe('SQLite: what was purged', () => {
     const put = (base: number | null, parts: (typeof part)[]) => {
       const content = { order: 'name' as const, vars: {}, parts };
       const bodies = new Map([[part.sha256, bytes]]);
-      return store.putRevision({ bundle: 'web', base, content, digest: 'd', bodies, at: 1, author: 'ann', message: null });
+      return store.putRevision({ bundle: 'web', base, content, digest: 'd', bodies, at: 1, by: ANN, message: null });
     };
     await put(null, [part]);
     await put(1, []);
     const other = new SQLite(file);
     t.after(() => other.close());
     other.exec('begin; select count(*) from body');
-    assert.ok((await store.purgeRevision('web', 1, 1)).revision.purgedAt);
+    assert.ok((await store.purgeRevision('web', 1, { at: 1, by: ANN })).revision.purgedAt);
     assert.equal(await store.findBody(part.sha256), null);
     const isThere = async () => (await contents(file)).some((bytes) => bytes.includes(marked('leak', 40)));
     assert.ok(await isThere());
     other.exec('commit');
-    await store.purgeRevision('web', 1, 1);
+    await store.purgeRevision('web', 1, { at: 1, by: ANN });
     assert.ok(!(await isThere()));
   });
 

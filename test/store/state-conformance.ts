@@ -8,6 +8,7 @@ import type { InstanceFilter, LedgerCursor, LedgerFilter, Store } from '../../sr
 import type { Database } from '../../src/store/database.ts';
 import { migrate } from '../../src/store/migrate.ts';
 import { createStore } from '../../src/store/open.ts';
+import { ANN } from '../actor.ts';
 import { type Rows, rowsOf } from '../rows.ts';
 import { sealed, write } from './conformance.ts';
 
@@ -49,14 +50,14 @@ export function stateConformance(name: string, makeDatabase: (t: TestContext) =>
       'a state goes with the other filters and with pages; a tombstone has none that time changes',
       async (store, rows) => {
         await every(store, rows);
-        await store.putInstances([write('other', { labels: { a: 'b' } })], { at: 0 });
+        await store.putInstances([write('other', { labels: { a: 'b' } })], { at: 0, by: ANN });
         const state = { is: 'registered' as State, now: 60, deadlines: DEADLINES };
         const names = async (filter: InstanceFilter, after: string | null = null, limit = 100) =>
           (await store.listInstances({ after, limit }, filter)).map(({ name }) => name);
         assert.deepEqual(await names({ state, labels: [{ key: 'a', value: 'b' }] }), ['other']);
         assert.deepEqual(await names({ state }, 'fresh'), ['other']);
         assert.deepEqual(await names({ state }, null, 1), ['fresh']);
-        await store.retireInstance('fresh', { expect: undefined, at: 70 });
+        await store.retireInstance('fresh', { expect: undefined, at: 70, by: ANN });
         assert.deepEqual(await names({ state, retired: true }), ['fresh']);
       },
     );
@@ -72,7 +73,7 @@ export function stateConformance(name: string, makeDatabase: (t: TestContext) =>
     });
 
     contract('a fetch from before boots were followed is a delivery that says no more', async (store, _rows, database) => {
-      await store.putInstances([write('old')], { at: 0 });
+      await store.putInstances([write('old')], { at: 0, by: ANN });
       await database.write((db) =>
         db
           .updateTable('instance')
@@ -87,9 +88,9 @@ export function stateConformance(name: string, makeDatabase: (t: TestContext) =>
     });
 
     contract('a revived instance is waited for from then on', async (store) => {
-      await store.putInstances([write('vm')], { at: 0 });
-      await store.retireInstance('vm', { expect: undefined, at: 10 });
-      await store.putInstances([write('vm')], { at: 5000 });
+      await store.putInstances([write('vm')], { at: 0, by: ANN });
+      await store.retireInstance('vm', { expect: undefined, at: 10, by: ANN });
+      await store.putInstances([write('vm')], { at: 5000, by: ANN });
       const instance = (await store.findInstance('vm')) ?? assert.fail();
       assert.equal(stateAt(instance, DEADLINES, 5999).state, 'registered');
       assert.deepEqual(await inState(store, 'silent', 5999), []);
@@ -114,9 +115,9 @@ export function stateConformance(name: string, makeDatabase: (t: TestContext) =>
     contract('sweepSilent goes in steps, and passes over tombstones', async (store) => {
       await store.putInstances(
         ['a', 'b', 'c', 'd'].map((name) => write(name)),
-        { at: 0 },
+        { at: 0, by: ANN },
       );
-      await store.retireInstance('d', { expect: undefined, at: 1 });
+      await store.retireInstance('d', { expect: undefined, at: 1, by: ANN });
       const sweep = () => store.sweepSilent({ now: 5000, deadlines: DEADLINES, limit: 2 });
       const [first, second] = [await sweep(), await sweep()];
       assert.equal(first.length, 2);
@@ -127,7 +128,7 @@ export function stateConformance(name: string, makeDatabase: (t: TestContext) =>
       const names = Array.from({ length: 30 }, (_, index) => `vm-${String(index).padStart(2, '0')}`);
       await store.putInstances(
         names.map((name) => write(name)),
-        { at: 0 },
+        { at: 0, by: ANN },
       );
       const told = await Promise.all(
         Array.from({ length: 5 }, () => store.sweepSilent({ now: 5000, deadlines: DEADLINES, limit: 100 })),
@@ -147,7 +148,7 @@ export function stateConformance(name: string, makeDatabase: (t: TestContext) =>
           secretsVersions: { web: secretsVersion },
         });
         for (const base of [null, 1]) await publish(store, 'web', base);
-        await store.putTag('web', 'stable', 1, { at: 0 });
+        await store.putTag('web', 'stable', 1, { at: 0, by: ANN });
         const specs = {
           follows: 'web',
           tagged: 'web@stable',
@@ -158,7 +159,7 @@ export function stateConformance(name: string, makeDatabase: (t: TestContext) =>
         };
         await store.putInstances(
           Object.entries(specs).map(([name, reference]) => write(name, { bundles: [reference] })),
-          { at: 0 },
+          { at: 0, by: ANN },
         );
         for (const name of ['follows', 'tagged', 'pinned', 'failing']) await rows.boot(name, { deliveredAt: 10 });
         await rows.boot('reopened', { deliveredAt: 50 });
@@ -174,12 +175,12 @@ export function stateConformance(name: string, makeDatabase: (t: TestContext) =>
         assert.deepEqual(await stale(), ['failing', 'follows']);
         await rows.delivery('follows', { at: 20, revisions: ['web@3'] });
         assert.deepEqual(await stale(), ['failing']);
-        await store.putTag('web', 'stable', 2, { at: 0 });
+        await store.putTag('web', 'stable', 2, { at: 0, by: ANN });
         assert.deepEqual(await stale(), ['failing', 'tagged']);
-        await store.putTag('web', 'stable', 1, { at: 0 });
-        await store.putBundleSecrets('web', sealed({ a: 'x' }), { base: 0, at: 1 });
+        await store.putTag('web', 'stable', 1, { at: 0, by: ANN });
+        await store.putBundleSecrets('web', sealed({ a: 'x' }), { base: 0, at: 1, by: ANN });
         assert.deepEqual(await stale(), ['failing', 'tagged'], 'it holds a secret that was changed');
-        await store.putInstances([write('follows', { bundles: ['web'], vars: { a: 1 } })], { at: 30 });
+        await store.putInstances([write('follows', { bundles: ['web'], vars: { a: 1 } })], { at: 30, by: ANN });
         assert.deepEqual(await stale(), ['failing', 'follows', 'tagged']);
         const { length } = await store.listInstances({ after: 'failing', limit: 1 }, { stale: true });
         assert.equal(length, 1);
@@ -191,7 +192,7 @@ export function stateConformance(name: string, makeDatabase: (t: TestContext) =>
       const names = Array.from({ length: 1100 }, (_, index) => `vm-${String(index).padStart(4, '0')}`);
       await store.putInstances(
         names.map((name) => write(name, { bundles: ['web'] })),
-        { at: 0 },
+        { at: 0, by: ANN },
       );
       for (const name of ['vm-0000', 'vm-0700', 'vm-1099']) {
         await rows.boot(name, { deliveredAt: 1 });
@@ -206,7 +207,7 @@ export function stateConformance(name: string, makeDatabase: (t: TestContext) =>
 
   describe(`${name}: the ledger across instances`, () => {
     contract('by time, newest first, page by page, also where many are of one moment', async (store, rows) => {
-      await store.putInstances([write('a'), write('b')], { at: 0 });
+      await store.putInstances([write('a'), write('b')], { at: 0, by: ANN });
       const ids: number[] = [];
       for (const [index, at] of [5, 7, 7, 7, 6, 9].entries())
         ids.push(await rows.delivery(index % 2 === 0 ? 'a' : 'b', { at }));
@@ -219,7 +220,7 @@ export function stateConformance(name: string, makeDatabase: (t: TestContext) =>
     });
 
     contract('each filter, and several', async (store, rows) => {
-      await store.putInstances([write('a'), write('b')], { at: 0 });
+      await store.putInstances([write('a'), write('b')], { at: 0, by: ANN });
       await rows.delivery('a', { at: 1, revisions: ['web@1', 'db@12'], address: '192.0.2.1' });
       await rows.delivery('b', { at: 2, revisions: ['web@12'], address: '192.0.2.2', counted: false });
       await rows.delivery('a', { at: 3, revisions: ['my-web@1'], address: '192.0.2.2', outcome: 'refused', refusal: 'closed' });
@@ -244,7 +245,7 @@ export function stateConformance(name: string, makeDatabase: (t: TestContext) =>
     });
 
     contract('what is rare is looked for in pieces', async (store, rows, database) => {
-      await store.putInstances([write('a')], { at: 0 });
+      await store.putInstances([write('a')], { at: 0, by: ANN });
       const first = await rows.delivery('a', { at: 1, outcome: 'failed' });
       await database.write((db) =>
         sql`insert into delivery (instance, at, purpose, bytes, address, user_agent, revisions, counted, outcome)
@@ -263,7 +264,7 @@ export function stateConformance(name: string, makeDatabase: (t: TestContext) =>
 
   describe(`${name}: alarms, reports and audit`, () => {
     contract('lists go newest first, in pages, and back to what was seen', async (store, rows) => {
-      await store.putInstances([write('vm'), write('other')], { at: 0 });
+      await store.putInstances([write('vm'), write('other')], { at: 0, by: ANN });
       for (const at of [1, 2, 3, 4]) {
         await rows.alarm('vm', { at, kind: 'late_fetch' });
         await rows.audit('vm', { at, action: 'put' });
@@ -298,7 +299,7 @@ export function stateConformance(name: string, makeDatabase: (t: TestContext) =>
     });
 
     contract('a phone-home is found by its instance-id: the last to use it', async (store, rows) => {
-      await store.putInstances([write('a'), write('b')], { at: 0 });
+      await store.putInstances([write('a'), write('b')], { at: 0, by: ANN });
       const home = (instanceId: string) => ({ instanceId, hostname: '', fqdn: '', hostKeys: [] });
       await rows.report('a', 1, { kind: 'phoneHome', phoneHome: home('i-1') });
       await rows.report('b', 2, { kind: 'phoneHome', phoneHome: home('i-1') });
@@ -312,8 +313,8 @@ export function stateConformance(name: string, makeDatabase: (t: TestContext) =>
     });
 
     contract('findInstanceByIdEvenRetired finds a tombstone, too', async (store) => {
-      const [{ instance } = assert.fail()] = await store.putInstances([write('vm')], { at: 0 });
-      await store.retireInstance('vm', { expect: undefined, at: 1 });
+      const [{ instance } = assert.fail()] = await store.putInstances([write('vm')], { at: 0, by: ANN });
+      await store.retireInstance('vm', { expect: undefined, at: 1, by: ANN });
       assert.equal(await store.findInstanceById(instance.id), null);
       assert.equal((await store.findInstanceByIdEvenRetired(instance.id))?.retiredAt, 1);
       assert.equal(await store.findInstanceByIdEvenRetired('f'.repeat(16)), null);
@@ -324,7 +325,7 @@ export function stateConformance(name: string, makeDatabase: (t: TestContext) =>
 async function every(store: Store, rows: Rows): Promise<void> {
   await store.putInstances(
     Object.keys(FACTS).map((name) => write(name)),
-    { at: 0 },
+    { at: 0, by: ANN },
   );
   for (const [name, facts] of Object.entries(FACTS)) if (name !== 'fresh') await rows.boot(name, facts);
 }
@@ -337,7 +338,7 @@ async function inState(store: Store, is: State, now: number, deadlines = DEADLIN
 async function publish(store: Store, bundle: string, base: number | null): Promise<void> {
   const content = { order: 'name' as const, vars: { n: base ?? 0 }, parts: [] };
   const digest = revisionDigest(content);
-  await store.putRevision({ bundle, base, content, digest, bodies: new Map(), at: 0, author: 'ann', message: null });
+  await store.putRevision({ bundle, base, content, digest, bodies: new Map(), at: 0, by: ANN, message: null });
 }
 
 async function walk(store: Store, filter: LedgerFilter, limit: number) {

@@ -8,6 +8,7 @@ import type { Instance } from '../../src/domain/instance.ts';
 import { DEFAULT_POLICY, type PolicySpec } from '../../src/domain/policy.ts';
 import type { Store } from '../../src/domain/store.ts';
 import type { Database } from '../../src/store/database.ts';
+import { ANN } from '../actor.ts';
 import { delivery, record, refused, write } from './conformance.ts';
 
 const START = Date.UTC(2026, 0, 1);
@@ -29,7 +30,7 @@ export interface Bench {
 }
 
 async function registered(store: Store, policy: PolicySpec = {}): Promise<Instance> {
-  await store.putInstances([write('vm', { policy })], { at: START });
+  await store.putInstances([write('vm', { policy })], { at: START, by: ANN });
   return (await store.findInstance('vm')) ?? assert.fail();
 }
 
@@ -134,11 +135,11 @@ export function windowConformance(name: string, make: (t: TestContext) => Promis
       assert.deepEqual([after.version, after.generations, after.updatedAt], [2, { include: 1, seed: 0, report: 1 }, START + 1]);
       assert.deepEqual(await store.findSpec('vm', 2), await store.findSpec('vm', 1));
       assert.deepEqual(await kinds(store, [delivery(vm), delivery(after)]), ['changed', 'recorded']);
-      await refused(store.retireInstance('vm', { expect: undefined, at: START }), 'conflict', 'seed_in_use');
+      await refused(store.retireInstance('vm', { expect: undefined, at: START, by: ANN }), 'conflict', 'seed_in_use');
       const forced = await store.rotateCapabilities('vm', { ...change, purposes: ['seed'], force: true });
       assert.deepEqual([forced.after.generations.seed, forced.after.fetchedAt.seed], [1, null]);
       assert.deepEqual(await store.findInstance('vm'), forced.after);
-      await store.retireInstance('vm', { expect: 3, at: START });
+      await store.retireInstance('vm', { expect: 3, at: START, by: ANN });
     });
 
     contract('what is not there, or is another version, is not touched', async ({ store, database }) => {
@@ -221,13 +222,13 @@ export function windowConformance(name: string, make: (t: TestContext) => Promis
         [id],
       );
       assert.equal(await store.recordAlarm(raised(vm, { instanceId: 'eeeeeeeeeeeeeeee' })), null);
-      await store.retireInstance('vm', { expect: undefined, at: START });
+      await store.retireInstance('vm', { expect: undefined, at: START, by: ANN });
       assert.ok(await store.recordAlarm(raised(vm, { address: '\0hostile\ud800'.repeat(100), userAgent: '\0' })));
     });
 
     contract('an instance keeps its newest; another’s stay', async ({ store }) => {
       const vm = await registered(store);
-      await store.putInstances([write('other')], { at: START });
+      await store.putInstances([write('other')], { at: START, by: ANN });
       const other = (await store.findInstance('other')) ?? assert.fail();
       await store.recordAlarm(raised(other));
       for (let n = 0; n <= ALARMS_KEPT; n++) await store.recordAlarm(raised(vm, { address: `10.0.1.${n}` }));

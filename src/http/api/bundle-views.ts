@@ -4,7 +4,7 @@ import type { Part, Revision } from '../../domain/bundle.ts';
 import type { BundleWritten } from '../../service/bundles.ts';
 import { FileName, Findings, FreeObject, Name, Nullable, PathName, Sha256 } from '../schemas.ts';
 import { sendEtag } from './conditions.ts';
-import { logConsent, type PublicationQuery } from './consent.ts';
+import type { PublicationQuery } from './consent.ts';
 import { sendColumns } from './text.ts';
 
 /** How bundles, their parts and revisions are shown; shared by the routes of all three. */
@@ -76,7 +76,6 @@ export function sendBundle(
   { bundle, created, changed, findings, schema }: BundleWritten,
   query: PublicationQuery,
 ): FastifyReply {
-  logConsent(reply.request, findings, query);
   sendEtag(reply, bundle.latest.digest);
   if (created && !query.dryRun) reply.code(201).header('location', `/api/v1/bundles/${bundle.name}`);
   return reply.send({ name: bundle.name, ...viewContent(bundle.latest), tags: bundle.tags, changed, findings, schema });

@@ -61,6 +61,7 @@ export const bundleRoutes: FastifyPluginAsyncTypebox<{ bundles: BundleService }>
   app.get(
     '/bundles',
     {
+      config: { role: 'viewer' },
       schema: {
         operationId: 'listBundles',
         summary: 'List bundles by name',
@@ -97,7 +98,7 @@ export const bundleRoutes: FastifyPluginAsyncTypebox<{ bundles: BundleService }>
     },
     async (request, reply) => {
       const { limit = LIMITS.pageDefault, after = null, retired = false, format } = request.query;
-      const found = await bundles.list({ after, limit }, { retired });
+      const found = await bundles.list({ after, limit }, { retired, names: request.actor.scope.bundles });
       const items = found.map(({ author, ...item }) => ({
         ...item,
         builtIn: isBuiltIn({ author }),
@@ -124,6 +125,7 @@ export const bundleRoutes: FastifyPluginAsyncTypebox<{ bundles: BundleService }>
   app.get(
     '/bundles/:bundle',
     {
+      config: { role: 'viewer' },
       schema: {
         operationId: 'getBundle',
         summary: 'A bundle with who refers to it, or its files as a tar',
@@ -153,7 +155,7 @@ export const bundleRoutes: FastifyPluginAsyncTypebox<{ bundles: BundleService }>
         return reply.send(await packBundle(latest, await bundles.bodies(latest)));
       }
       if (request.query.format === 'text') return sendParts(reply, latest.parts);
-      const { uses } = await bundles.uses(bundle.name);
+      const { uses } = await bundles.uses(bundle.name, request.actor);
       return reply.send({
         name: bundle.name,
         ...viewContent(latest),
@@ -188,7 +190,7 @@ export const bundleRoutes: FastifyPluginAsyncTypebox<{ bundles: BundleService }>
       method,
       url: '/bundles/:bundle',
       bodyLimit: LIMITS.bundleBodyBytes,
-      config: { requestBody: { required: true, content: WHOLE_BUNDLE } },
+      config: { role: 'editor', requestBody: { required: true, content: WHOLE_BUNDLE } },
       schema: {
         operationId,
         summary,
@@ -213,6 +215,7 @@ export const bundleRoutes: FastifyPluginAsyncTypebox<{ bundles: BundleService }>
   app.delete(
     '/bundles/:bundle',
     {
+      config: { role: 'editor' },
       schema: {
         operationId: 'deleteBundle',
         summary: 'Retire a bundle; its name and revisions stay known',

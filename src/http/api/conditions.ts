@@ -1,6 +1,7 @@
 import type { FastifyReply, FastifyRequest, preParsingAsyncHookHandler } from 'fastify';
 import { malformed, tooLarge } from '../../domain/errors.ts';
 import { checkPreconditions, type Preconditions } from '../../domain/precondition.ts';
+import { closeUnread } from '../auth.ts';
 
 /** `If-Match` and `If-None-Match` of a request. Quotes may be left out; a weak tag never matches a write (RFC 9110, 13.1.1). */
 export function preconditionsOf(request: FastifyRequest): Preconditions {
@@ -43,8 +44,7 @@ export function beforeBody(etagOf?: (request: FastifyRequest) => Promise<string 
         checkPreconditions(await etagOf(request), conditions);
       }
     } catch (error) {
-      // A client that was told not to send the body leaves the connection in an unknown state.
-      if (request.headers.expect !== undefined) reply.header('connection', 'close');
+      closeUnread(request, reply);
       throw error;
     }
     return payload;

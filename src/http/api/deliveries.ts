@@ -1,4 +1,5 @@
 import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typebox';
+import { type Actor, roleSuffices } from '../../domain/actor.ts';
 import type { Delivery } from '../../domain/delivery.ts';
 import { LIMITS } from '../../domain/limits.ts';
 import type { DeliveryService } from '../../service/deliveries.ts';
@@ -11,7 +12,9 @@ const DeliveryView = Type.Object(
     instance: Name('instance'),
     at: Time,
     purpose: Type.Union([Type.Literal('include'), Type.Literal('seed')], { description: 'Which URL was fetched' }),
-    digest: Nullable(Sha256),
+    digest: Type.Union([Sha256, Type.Null()], {
+      description: 'Null when nothing was rendered; for a viewer also when secrets are in it',
+    }),
     bytes: Type.Integer({ description: 'Before compression' }),
     address: Type.String(),
     userAgent: Type.String(),
@@ -42,6 +45,7 @@ export const deliveryRoutes: FastifyPluginAsyncTypebox<{ deliveries: DeliverySer
   app.get(
     '/instances/:instance/deliveries',
     {
+      config: { role: 'viewer' },
       schema: {
         operationId: 'listDeliveries',
         summary: 'What an instance fetched, newest first',
@@ -66,7 +70,7 @@ export const deliveryRoutes: FastifyPluginAsyncTypebox<{ deliveries: DeliverySer
     async (request, reply) => {
       const { limit = LIMITS.pageDefault, after = null, format } = request.query;
       const found = await deliveries.list(request.params.instance, { after, limit });
-      const items = found.map(viewDelivery);
+      const items = found.map((delivery) => viewDelivery(delivery, request.actor));
       if (format === 'text')
         return sendColumns(
           reply,
@@ -88,6 +92,8 @@ export const deliveryRoutes: FastifyPluginAsyncTypebox<{ deliveries: DeliverySer
   );
 };
 
-export function viewDelivery({ inputs: _, ...delivery }: Delivery) {
-  return { ...delivery, at: isoTime(delivery.at) };
+/** From the digest of a document that holds secrets they could be guessed at: a viewer is not told it, nor where that is not known (older rows). */
+export function viewDelivery({ inputs, ...delivery }: Delivery, { role }: Pick<Actor, 'role'>) {
+  const masked = (delivery.holdsSecrets || inputs === null) && !roleSuffices(role, 'editor');
+  return { ...delivery, at: isoTime(delivery.at), digest: masked ? null : delivery.digest };
 }

@@ -1,20 +1,20 @@
 import type { FastifyInstance, FastifyPluginAsync } from 'fastify';
-import { unauthenticated } from '../../domain/errors.ts';
 import type { BundleService } from '../../service/bundles.ts';
 import type { DeliveryService } from '../../service/deliveries.ts';
 import type { InstanceService } from '../../service/instances.ts';
-import type { Actor, Authenticate } from '../../service/keys.ts';
 import type { LedgerService } from '../../service/ledger.ts';
 import type { LookupService } from '../../service/lookup.ts';
 import type { ReplayService } from '../../service/replay.ts';
 import type { ReportService } from '../../service/reports.ts';
 import type { SecretService } from '../../service/secrets.ts';
 import type { TimelineService } from '../../service/timeline.ts';
+import type { Authenticate, TokenService } from '../../service/tokens.ts';
 import type { WaitService } from '../../service/wait.ts';
 import type { WindowService } from '../../service/windows.ts';
-import { tokenOf } from '../auth.ts';
+import { guard } from '../auth.ts';
 import { sendProblem } from '../errors.ts';
 import { Finding, Problem } from '../schemas.ts';
+import { type Audit, auditRoutes, auditSchemas } from './audit.ts';
 import { bundleRoutes, bundleSchemas } from './bundles.ts';
 import { deliveryRoutes, deliverySchemas } from './deliveries.ts';
 import { explanationSchemas, instanceDocumentRoutes } from './instance-documents.ts';
@@ -29,16 +29,10 @@ import { replayRoutes, replaySchemas } from './replay.ts';
 import { revisionRoutes, revisionSchemas } from './revisions.ts';
 import { secretRoutes, secretSchemas } from './secrets.ts';
 import { timelineRoutes, timelineSchemas } from './timeline.ts';
+import { tokenRoutes, tokenSchemas } from './tokens.ts';
 import { varRoutes } from './vars.ts';
 import { waitRoutes } from './wait.ts';
 import { windowRoutes, windowSchemas } from './windows.ts';
-
-declare module 'fastify' {
-  interface FastifyRequest {
-    /** Who asks; set by the api scope's auth before anything else happens. */
-    actor: Actor;
-  }
-}
 
 export interface ApiServices {
   authenticate: Authenticate;
@@ -54,6 +48,8 @@ export interface ApiServices {
   windows: WindowService;
   lint: Lint;
   replay: ReplayService;
+  tokens: TokenService;
+  audit: Audit;
 }
 
 /**
@@ -75,27 +71,14 @@ export const apiSchemas = [
   ...logSchemas,
   ...windowSchemas,
   ...replaySchemas,
+  ...tokenSchemas,
+  ...auditSchemas,
 ];
 
-/** The operators' scope: every call needs a token, every body arrives as bytes, every error is problem+json. */
+/** The operators' scope: every call needs a token and a role, every body arrives as bytes, every error is problem+json. */
 export const apiScope: FastifyPluginAsync<ApiServices> = async (app: FastifyInstance, services) => {
-  app.decorateRequest('actor', null as unknown as Actor);
   app.decorateRequest('formSecrets', null);
-  app.addHook('onRequest', async (request, reply) => {
-    const token = tokenOf(request.headers.authorization);
-    const actor = token === null ? null : services.authenticate(token);
-    if (!actor) {
-      if (request.headers.expect !== undefined) reply.header('connection', 'close');
-      throw unauthenticated(
-        token === null ? 'no_token' : 'bad_token',
-        token === null
-          ? 'send the API token: -K data/admin.curlrc, or an Authorization: Bearer header'
-          : 'this token is not known here',
-      );
-    }
-    request.actor = actor;
-    reply.header('cache-control', 'no-store');
-  });
+  guard(app, services.authenticate);
   // One parser for everything: what a body is, is said by the route (and CURL habits), not by a Content-Type that curl made up.
   app.removeAllContentTypeParsers();
   app.addContentTypeParser('*', { parseAs: 'buffer' }, (_request, body, done) => done(null, body));
@@ -118,4 +101,6 @@ export const apiScope: FastifyPluginAsync<ApiServices> = async (app: FastifyInst
   await app.register(waitRoutes, { waiting: services.waiting, timeline: services.timeline });
   await app.register(ledgerRoutes, { ledger: services.ledger });
   await app.register(lookupRoutes, { lookup: services.lookup });
+  await app.register(tokenRoutes, { tokens: services.tokens });
+  await app.register(auditRoutes, { audit: services.audit });
 };

@@ -86,22 +86,25 @@ export const instanceDocumentRoutes: FastifyPluginAsyncTypebox<{ instances: Inst
   app.get(
     '/instances/:instance/user-data',
     {
+      config: { role: 'editor' },
       schema: {
         operationId: 'getUserData',
         summary: 'The exact bytes it would get now; not a delivery',
         tags,
         params: Params,
         querystring: Type.Object(
-          { reveal: Type.Optional(Type.Boolean({ description: 'Needed when secrets are in it; goes into the log' })) },
+          {
+            reveal: Type.Optional(
+              Type.Boolean({ description: 'Needed when secrets are in it, and the role admin for it; goes into the audit' }),
+            ),
+          },
           { additionalProperties: false },
         ),
         response: { 200: DOCUMENT, 304: Nothing('Not modified'), ...problems(400, 403, 404, 422) },
       },
     },
     async (request, reply) => {
-      const { instance } = request.params;
-      const { document, revealed } = await instances.userData(instance, request.query.reveal ?? false);
-      if (revealed) request.log.warn({ actor: request.actor.name, instance }, 'a document with its secrets was revealed');
+      const document = await instances.userData(request.params.instance, request.query.reveal ?? false, request.actor);
       sendEtag(reply, document.digest);
       if (isFresh(request, document.digest)) return reply.code(304).send(null);
       return sendText(reply, document.bytes);
@@ -111,20 +114,23 @@ export const instanceDocumentRoutes: FastifyPluginAsyncTypebox<{ instances: Inst
   app.get(
     '/instances/:instance/preview',
     {
+      config: { role: 'viewer' },
       schema: {
         operationId: 'previewUserData',
         summary: 'The document as a person reads it, with ‹secret:name› in the secrets’ places; not a delivery',
+        description: 'To a viewer the machine’s capability is <hidden>.',
         tags,
         params: Params,
         response: { 200: DOCUMENT, ...problems(400, 404, 422) },
       },
     },
-    async (request, reply) => sendText(reply, (await instances.preview(request.params.instance)).bytes),
+    async (request, reply) => sendText(reply, (await instances.preview(request.params.instance, request.actor)).bytes),
   );
 
   app.get(
     '/instances/:instance/explain',
     {
+      config: { role: 'viewer' },
       schema: {
         operationId: 'explainUserData',
         summary: 'What cloud-init will make of the document; secrets are left out',
@@ -135,7 +141,7 @@ export const instanceDocumentRoutes: FastifyPluginAsyncTypebox<{ instances: Inst
       },
     },
     async (request, reply) => {
-      const explanation = await instances.explain(request.params.instance);
+      const explanation = await instances.explain(request.params.instance, request.actor);
       if (request.query.format === 'text') return sendText(reply, printableLines(formatExplanation(explanation)));
       return reply.send(explanation);
     },
@@ -144,6 +150,7 @@ export const instanceDocumentRoutes: FastifyPluginAsyncTypebox<{ instances: Inst
   app.get(
     '/instances/:instance/diff',
     {
+      config: { role: 'viewer' },
       schema: {
         operationId: 'diffInstance',
         summary: 'What changed between two of its documents, as a unified diff, part by part; secrets are left out',

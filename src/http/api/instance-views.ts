@@ -1,11 +1,12 @@
 import { Type } from '@fastify/type-provider-typebox';
 import type { FastifyReply } from 'fastify';
+import { type Actor, roleSuffices } from '../../domain/actor.ts';
 import type { CurrentState } from '../../domain/boot.ts';
 import { formatDuration } from '../../domain/duration.ts';
-import { cloudInitInstanceId, type Instance } from '../../domain/instance.ts';
+import { cloudInitInstanceId, type Instance, instanceEtag } from '../../domain/instance.ts';
 import { LIMITS } from '../../domain/limits.ts';
 import type { DeliveryWindow, Policy } from '../../domain/policy.ts';
-import { type InstanceReport, type InstanceWriteReport, instanceEtag, specOf } from '../../service/instances.ts';
+import { type InstanceReport, type InstanceWriteReport, specOf } from '../../service/instances.ts';
 import { Findings, FreeObject, Name, Nullable, Sha256, Time } from '../schemas.ts';
 import { sendEtag } from './conditions.ts';
 import { viewSecret } from './secrets.ts';
@@ -78,17 +79,20 @@ const InstanceView = Type.Object(
       updatedAt: Time,
       state: StateView,
       stub: Nullable(
-        Type.Object({
-          url: Type.String({ description: 'A secret of the machine’s' }),
-          text: Type.String({ description: 'What goes into Nova' }),
-          size: Type.Integer({ description: 'Bytes' }),
-        }),
+        Type.Object(
+          {
+            url: Type.String({ description: 'A secret of the machine’s' }),
+            text: Type.String({ description: 'What goes into Nova' }),
+            size: Type.Integer({ description: 'Bytes' }),
+          },
+          { description: 'Null for a viewer, and for a dry run that would create it' },
+        ),
       ),
       document: Nullable(
         Type.Object(
           {
             size: Type.Integer({ description: 'Bytes before compression' }),
-            digest: Sha256,
+            digest: Type.Union([Sha256, Type.Null()], { description: 'Null for a viewer when secrets are in it' }),
             parts: Type.Array(Type.Object({ filename: Type.String(), type: Type.String(), origin: Type.String() })),
             revisions: Type.Array(Type.String(), { examples: [['atomic@1', 'db@3']] }),
             fitsNova: Type.Boolean({
@@ -218,15 +222,20 @@ export function viewWindow(window: DeliveryWindow) {
     : { open: false, since: isoTime(window.since), because: window.because };
 }
 
-export function viewReport({ instance, state, stub, document, policy, window, secrets, schema, findings }: InstanceReport) {
+/** To a viewer nothing is told by which a machine's capabilities or secrets could be had: the digest of a document that holds some could be guessed at. */
+export function viewReport(
+  { instance, state, stub, document, policy, window, secrets, schema, findings }: InstanceReport,
+  { role }: Pick<Actor, 'role'>,
+) {
+  const masked = !roleSuffices(role, 'editor');
   return {
     name: instance.name,
     ...specOf(instance),
     status: {
       ...viewStatus(instance),
       state: viewState(state),
-      stub: stub && { ...stub, size: Buffer.byteLength(stub.text) },
-      document: document && { ...document, fitsNova: document.size <= LIMITS.novaUserDataBytes },
+      stub: masked ? null : stub && { ...stub, size: Buffer.byteLength(stub.text) },
+      document: document && viewDocument(document, masked),
       policy: viewPolicy(policy),
       window: viewWindow(window),
       secrets: secrets.map(viewSecret),
@@ -234,6 +243,11 @@ export function viewReport({ instance, state, stub, document, policy, window, se
       findings,
     },
   };
+}
+
+function viewDocument({ holdsSecrets, digest, ...document }: NonNullable<InstanceReport['document']>, masked: boolean) {
+  const fitsNova = document.size <= LIMITS.novaUserDataBytes;
+  return { ...document, digest: masked && holdsSecrets ? null : digest, fitsNova };
 }
 
 export function sendWritten(
@@ -244,5 +258,5 @@ export function sendWritten(
   const { name } = report.instance;
   sendEtag(reply, instanceEtag(report.instance));
   if (report.created && !dryRun) reply.code(201).header('location', `/api/v1/instances/${name}`);
-  return reply.send({ ...viewReport(report), changed: report.changed });
+  return reply.send({ ...viewReport(report, reply.request.actor), changed: report.changed });
 }

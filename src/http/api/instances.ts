@@ -1,9 +1,9 @@
 import { type FastifyPluginAsyncTypebox, type Static, Type } from '@fastify/type-provider-typebox';
 import { malformed } from '../../domain/errors.ts';
-import type { InstanceSpec } from '../../domain/instance.ts';
+import { type InstanceSpec, instanceEtag } from '../../domain/instance.ts';
 import type { Json, JsonObject } from '../../domain/json.ts';
 import { LIMITS } from '../../domain/limits.ts';
-import { type InstanceService, instanceEtag, mergePatch, type SecretChanges } from '../../service/instances.ts';
+import { type InstanceService, mergePatch, type SecretChanges } from '../../service/instances.ts';
 import { DOCUMENT_TYPES, quoted, readDocument, readDocumentList, readInstance } from '../document.ts';
 import {
   ConditionHeaders,
@@ -25,7 +25,7 @@ import { beforeBody, preconditionsOf, sendEtag } from './conditions.ts';
 import { nullableTime, StateView, sendWritten, viewItem, viewReport } from './instance-views.ts';
 import { LabelQuery, parseLabel } from './labels.ts';
 import { isoTime, sendColumns } from './text.ts';
-import { checkForce, ForceSeed } from './windows.ts';
+import { ForceSeed } from './windows.ts';
 
 const PolicyBody = Type.Object(
   {
@@ -105,6 +105,7 @@ export const instanceRoutes: FastifyPluginAsyncTypebox<{ instances: InstanceServ
   app.get(
     '/instances',
     {
+      config: { role: 'viewer' },
       schema: {
         operationId: 'listInstances',
         summary: 'List instances by name',
@@ -137,7 +138,7 @@ export const instanceRoutes: FastifyPluginAsyncTypebox<{ instances: InstanceServ
     },
     async (request, reply) => {
       const { limit = LIMITS.pageDefault, after = null, label, format, ...rest } = request.query;
-      const filter = { ...rest, labels: label?.map(parseLabel) };
+      const filter = { ...rest, labels: label?.map(parseLabel), names: request.actor.scope.instances };
       const items = await instances.list({ after, limit }, filter);
       if (format === 'text')
         return sendColumns(
@@ -161,6 +162,7 @@ export const instanceRoutes: FastifyPluginAsyncTypebox<{ instances: InstanceServ
   app.put(
     '/instances',
     {
+      config: { role: 'editor' },
       bodyLimit: LIMITS.instanceListBytes,
       preParsing: beforeBody(),
       preValidation: readDocumentList,
@@ -183,10 +185,10 @@ export const instanceRoutes: FastifyPluginAsyncTypebox<{ instances: InstanceServ
     },
     async (request, reply) => {
       const list = request.body.map(({ name, ...body }) => ({ name, spec: toSpec(body), secrets: toSecrets(body) }));
-      const reports = await instances.putAll(list, request.query);
+      const reports = await instances.putAll(list, { ...request.query, by: request.actor });
       return reply.send({
         changed: reports.filter(({ changed }) => changed).length,
-        items: reports.map((report) => ({ ...viewReport(report), changed: report.changed })),
+        items: reports.map((report) => ({ ...viewReport(report, request.actor), changed: report.changed })),
       });
     },
   );
@@ -194,6 +196,7 @@ export const instanceRoutes: FastifyPluginAsyncTypebox<{ instances: InstanceServ
   app.get(
     '/instances/:instance',
     {
+      config: { role: 'viewer' },
       schema: {
         operationId: 'getInstance',
         summary: 'An instance as it was stated, and what there is to say about it now',
@@ -204,13 +207,14 @@ export const instanceRoutes: FastifyPluginAsyncTypebox<{ instances: InstanceServ
     },
     async (request, reply) => {
       const report = await instances.get(request.params.instance);
-      return sendEtag(reply, instanceEtag(report.instance)).send(viewReport(report));
+      return sendEtag(reply, instanceEtag(report.instance)).send(viewReport(report, request.actor));
     },
   );
 
   app.put(
     '/instances/:instance',
     {
+      config: { role: 'editor' },
       bodyLimit: LIMITS.instanceBodyBytes,
       preParsing: etag,
       preValidation: readInstance,
@@ -228,7 +232,7 @@ export const instanceRoutes: FastifyPluginAsyncTypebox<{ instances: InstanceServ
     },
     async (request, reply) => {
       const secrets = toSecrets(request.body, request.formSecrets);
-      const options = { ...request.query, preconditions: preconditionsOf(request), secrets };
+      const options = { ...request.query, by: request.actor, preconditions: preconditionsOf(request), secrets };
       return sendWritten(reply, await instances.put(request.params.instance, toSpec(request.body), options), request.query);
     },
   );
@@ -236,6 +240,7 @@ export const instanceRoutes: FastifyPluginAsyncTypebox<{ instances: InstanceServ
   app.patch(
     '/instances/:instance',
     {
+      config: { role: 'editor' },
       bodyLimit: LIMITS.instanceBodyBytes,
       preParsing: etag,
       preValidation: readDocument,
@@ -252,7 +257,7 @@ export const instanceRoutes: FastifyPluginAsyncTypebox<{ instances: InstanceServ
       },
     },
     async (request, reply) => {
-      const options = { ...request.query, preconditions: preconditionsOf(request) };
+      const options = { ...request.query, by: request.actor, preconditions: preconditionsOf(request) };
       const report = await instances.patch(
         request.params.instance,
         (spec) => {
@@ -276,6 +281,7 @@ export const instanceRoutes: FastifyPluginAsyncTypebox<{ instances: InstanceServ
   app.delete(
     '/instances/:instance',
     {
+      config: { role: 'editor' },
       schema: {
         operationId: 'deleteInstance',
         summary: 'Retire an instance: its stubs stop working',
@@ -287,8 +293,8 @@ export const instanceRoutes: FastifyPluginAsyncTypebox<{ instances: InstanceServ
       },
     },
     async (request, reply) => {
-      checkForce(request, request.query.force);
-      await instances.delete(request.params.instance, { ...request.query, preconditions: preconditionsOf(request) });
+      const options = { ...request.query, by: request.actor, preconditions: preconditionsOf(request) };
+      await instances.delete(request.params.instance, options);
       return reply.code(204).send(null);
     },
   );
@@ -296,6 +302,7 @@ export const instanceRoutes: FastifyPluginAsyncTypebox<{ instances: InstanceServ
   app.get(
     '/instances/:instance/stub',
     {
+      config: { role: 'editor' },
       schema: {
         operationId: 'getStub',
         summary: 'The few bytes that go into Nova',

@@ -1,6 +1,7 @@
 import { Readable } from 'node:stream';
 import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typebox';
 import type { FastifyReply } from 'fastify';
+import type { Actor } from '../../domain/actor.ts';
 import { parseDuration } from '../../domain/duration.ts';
 import { malformed } from '../../domain/errors.ts';
 import { LIMITS } from '../../domain/limits.ts';
@@ -63,6 +64,7 @@ export const ledgerRoutes: FastifyPluginAsyncTypebox<{ ledger: LedgerService }> 
       const now = ledger.now();
       const filter: LedgerFilter = {
         ...rest,
+        names: request.actor.scope.instances,
         bundle: bundle === undefined ? undefined : readBundle(bundle),
         since: since === undefined ? undefined : readMoment('since', since, now),
         until: until === undefined ? undefined : readMoment('until', until, now),
@@ -71,10 +73,10 @@ export const ledgerRoutes: FastifyPluginAsyncTypebox<{ ledger: LedgerService }> 
       if (filter.instance !== undefined) checkName('instance', filter.instance);
       if (format === 'ndjson') {
         const lines = ledger.walk(filter, { after: from, limit: limit ?? null });
-        return sendLines(reply, Readable.from(written(lines), { objectMode: false }));
+        return sendLines(reply, Readable.from(written(lines, request.actor), { objectMode: false }));
       }
       const { deliveries, next } = await ledger.list(filter, { after: from, limit: limit ?? LIMITS.pageDefault });
-      const items = deliveries.map(viewDelivery);
+      const items = deliveries.map((delivery) => viewDelivery(delivery, request.actor));
       if (format === 'text')
         return sendColumns(
           reply,
@@ -94,9 +96,9 @@ function sendLines(reply: FastifyReply, lines: Readable): FastifyReply {
   return reply.type('application/x-ndjson').send(lines);
 }
 
-async function* written(pages: ReturnType<LedgerService['walk']>): AsyncGenerator<string> {
+async function* written(pages: ReturnType<LedgerService['walk']>, actor: Actor): AsyncGenerator<string> {
   for await (const page of pages) {
-    const lines = page.map((delivery) => `${formatJsonLine(viewDelivery(delivery))}\n`).join('');
+    const lines = page.map((delivery) => `${formatJsonLine(viewDelivery(delivery, actor))}\n`).join('');
     if (lines !== '') yield lines;
   }
 }

@@ -57,6 +57,7 @@ export const lintRoutes: FastifyPluginAsyncTypebox<{ lint: Lint }> = async (app,
     {
       bodyLimit: LIMITS.bundleBodyBytes,
       config: {
+        role: 'viewer',
         requestBody: { required: true, content: { ...WHOLE_BUNDLE, 'application/octet-stream': { schema: BINARY } } },
       },
       preParsing: beforeBody(),
@@ -72,12 +73,12 @@ export const lintRoutes: FastifyPluginAsyncTypebox<{ lint: Lint }> = async (app,
   );
 
   // curl -T FILE …/lint/ puts the name of the file on the wire.
-  refuseNameless(app, '/lint');
+  refuseNameless(app, '/lint', 'viewer');
   app.put(
     '/lint/:file',
     {
       bodyLimit: LIMITS.partBytes,
-      config: { requestBody: { required: true, content: { 'application/octet-stream': { schema: BINARY } } } },
+      config: { role: 'viewer', requestBody: { required: true, content: { 'application/octet-stream': { schema: BINARY } } } },
       preParsing: beforeBody(),
       schema: {
         ...schema,

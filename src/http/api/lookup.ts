@@ -1,7 +1,8 @@
 import { isIP } from 'node:net';
 import { type FastifyPluginAsyncTypebox, type Static, Type } from '@fastify/type-provider-typebox';
 import type { FastifyRequest } from 'fastify';
-import { malformed } from '../../domain/errors.ts';
+import { namesFit } from '../../domain/actor.ts';
+import { malformed, notFound } from '../../domain/errors.ts';
 import type { Json } from '../../domain/json.ts';
 import type { Clue, LookupService } from '../../service/lookup.ts';
 import { bodyOf, isSaidDocument, mediaType, parseDocument } from '../document.ts';
@@ -57,6 +58,8 @@ export const lookupRoutes: FastifyPluginAsyncTypebox<{ lookup: LookupService }> 
     },
     async (request, reply) => {
       const found = await lookup.lookup(clueOf(request.body));
+      if (!namesFit(request.actor.scope.instances, found.instance))
+        throw notFound('not_yours', 'it is of no instance that your token is for');
       if (request.query.format === 'text')
         return sendColumns(
           reply,

@@ -24,7 +24,7 @@ import {
 import { BINARY } from './bundle-body.ts';
 import { BundleParams, SchemaName, sendBundle, sendParts, viewPart } from './bundle-views.ts';
 import { beforeBody, isFresh, sendEtag } from './conditions.ts';
-import { logConsent, writeOptions } from './consent.ts';
+import { writeOptions } from './consent.ts';
 import { refuseNameless } from './uploads.ts';
 
 const PartWritten = Type.Object(
@@ -96,6 +96,7 @@ export const partRoutes: FastifyPluginAsyncTypebox<{ bundles: BundleService }> =
     app.get(
       url,
       {
+        config: { role: 'viewer' },
         schema: {
           operationId: url.endsWith('/') ? 'listPartsSlash' : 'listParts',
           hide: url.endsWith('/'),
@@ -123,7 +124,7 @@ export const partRoutes: FastifyPluginAsyncTypebox<{ bundles: BundleService }> =
     '/bundles/:bundle/parts/:file',
     {
       bodyLimit: LIMITS.partBytes,
-      config: { requestBody: FILE_BODY },
+      config: { role: 'editor', requestBody: FILE_BODY },
       schema: {
         operationId: 'putPart',
         summary: 'Add or replace one part: the body is the file as it is',
@@ -146,7 +147,6 @@ export const partRoutes: FastifyPluginAsyncTypebox<{ bundles: BundleService }> =
         upload,
         writeOptions(request, request.query),
       );
-      logConsent(request, findings, request.query);
       sendEtag(reply, part.sha256);
       if (partCreated && changed && !request.query.dryRun)
         reply.code(201).header('location', `/api/v1/bundles/${bundle.name}/parts/${part.filename}`);
@@ -157,6 +157,7 @@ export const partRoutes: FastifyPluginAsyncTypebox<{ bundles: BundleService }> =
   app.get(
     '/bundles/:bundle/parts/:file',
     {
+      config: { role: 'viewer' },
       schema: {
         operationId: 'getPart',
         summary: "A part's bytes as they are",
@@ -185,6 +186,7 @@ export const partRoutes: FastifyPluginAsyncTypebox<{ bundles: BundleService }> =
   app.delete(
     '/bundles/:bundle/parts/:file',
     {
+      config: { role: 'editor' },
       schema: {
         operationId: 'deletePart',
         summary: 'Remove a part, as a new revision',

@@ -1,18 +1,11 @@
 import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typebox';
-import type { FastifyRequest } from 'fastify';
-import type { Actor, Role } from '../../domain/actor.ts';
-import { type InstanceService, instanceEtag } from '../../service/instances.ts';
+import { instanceEtag } from '../../domain/instance.ts';
+import type { InstanceService } from '../../service/instances.ts';
 import type { ReplayService } from '../../service/replay.ts';
 import { ConditionHeaders, Findings, file, Name, Nothing, PathName, problems, WriteQuery } from '../schemas.ts';
 import { beforeBody, isFresh, preconditionsOf, sendEtag } from './conditions.ts';
 import { viewDelivery } from './deliveries.ts';
 import { sendText } from './text.ts';
-
-declare module 'fastify' {
-  interface FastifyContextConfig {
-    role?: Role;
-  }
-}
 
 const Params = Type.Object({
   instance: PathName('instance'),
@@ -58,7 +51,7 @@ export const replayRoutes: FastifyPluginAsyncTypebox<{ replay: ReplayService; in
     },
     async (request, reply) => {
       const { instance, delivery } = request.params;
-      return reply.send(viewDelivery(await replay.find(instance, delivery)));
+      return reply.send(viewDelivery(await replay.find(instance, delivery), request.actor));
     },
   );
 
@@ -82,7 +75,7 @@ export const replayRoutes: FastifyPluginAsyncTypebox<{ replay: ReplayService; in
     },
     async (request, reply) => {
       const { instance, delivery } = request.params;
-      const options = { reveal: request.query.reveal ?? false, by: actorOf(request) };
+      const options = { reveal: request.query.reveal ?? false, by: request.actor };
       const { document, revealed } = await replay.userData(instance, delivery, options);
       if (revealed)
         request.log.warn(
@@ -114,7 +107,7 @@ export const replayRoutes: FastifyPluginAsyncTypebox<{ replay: ReplayService; in
     },
     async (request, reply) => {
       const { instance, delivery } = request.params;
-      const options = { ...request.query, preconditions: preconditionsOf(request), by: actorOf(request) };
+      const options = { ...request.query, preconditions: preconditionsOf(request), by: request.actor };
       const { report, before, after } = await replay.pin(instance, delivery, options);
       const { changed, findings } = report;
       sendEtag(reply, instanceEtag(report.instance));
@@ -122,8 +115,3 @@ export const replayRoutes: FastifyPluginAsyncTypebox<{ replay: ReplayService; in
     },
   );
 };
-
-function actorOf(request: FastifyRequest): Actor {
-  const everything = { bundles: null, instances: null };
-  return { ...request.actor, scope: everything, tokenId: null, address: request.ip, requestId: request.id };
-}

@@ -25,7 +25,7 @@ import {
 } from '../schemas.ts';
 import { BundleParams, revisionFields, sendBundle, viewContent } from './bundle-views.ts';
 import { beforeBody } from './conditions.ts';
-import { consentOf, logConsent, writeOptions } from './consent.ts';
+import { consentOf, writeOptions } from './consent.ts';
 import { isoTime, sendColumns, sendText } from './text.ts';
 import { refuseBody } from './uploads.ts';
 
@@ -77,6 +77,7 @@ export const revisionRoutes: FastifyPluginAsyncTypebox<{ bundles: BundleService 
   app.get(
     '/bundles/:bundle/revisions',
     {
+      config: { role: 'viewer' },
       schema: {
         operationId: 'listRevisions',
         summary: 'List revisions, newest first',
@@ -124,6 +125,7 @@ export const revisionRoutes: FastifyPluginAsyncTypebox<{ bundles: BundleService 
   app.get(
     '/bundles/:bundle/revisions/:revision',
     {
+      config: { role: 'viewer' },
       schema: {
         operationId: 'getRevision',
         summary: 'One immutable revision',
@@ -139,6 +141,7 @@ export const revisionRoutes: FastifyPluginAsyncTypebox<{ bundles: BundleService 
   app.get(
     '/bundles/:bundle/tags',
     {
+      config: { role: 'viewer' },
       schema: {
         operationId: 'listTags',
         summary: 'Tags and the revisions they name',
@@ -162,6 +165,7 @@ export const revisionRoutes: FastifyPluginAsyncTypebox<{ bundles: BundleService 
   app.post(
     '/bundles/:bundle/revisions/:revision/restore',
     {
+      config: { role: 'editor' },
       preParsing: beforeBody((request) => bundles.etag((request.params as Static<typeof RevisionParams>).bundle)),
       preValidation: refuseBody,
       schema: {
@@ -184,6 +188,7 @@ export const revisionRoutes: FastifyPluginAsyncTypebox<{ bundles: BundleService 
   app.delete(
     '/bundles/:bundle/revisions/:revision/content',
     {
+      config: { role: 'admin' },
       preParsing: beforeBody(),
       schema: {
         operationId: 'purgeRevision',
@@ -195,7 +200,7 @@ export const revisionRoutes: FastifyPluginAsyncTypebox<{ bundles: BundleService 
       },
     },
     async (request, reply) => {
-      const { revision, kept } = await bundles.purge(request.params.bundle, request.params.revision);
+      const { revision, kept } = await bundles.purge(request.params.bundle, request.params.revision, request.actor);
       if (revision.purgedAt === null) throw new Error('the revision just purged does not say when');
       return reply.send({ bundle: revision.bundle, revision: revision.number, purgedAt: isoTime(revision.purgedAt), kept });
     },
@@ -204,6 +209,7 @@ export const revisionRoutes: FastifyPluginAsyncTypebox<{ bundles: BundleService 
   app.get(
     '/bundles/:bundle/diff',
     {
+      config: { role: 'viewer' },
       schema: {
         operationId: 'diffRevisions',
         summary: 'What changed between two revisions, as a unified diff, part by part',
@@ -237,6 +243,7 @@ export const revisionRoutes: FastifyPluginAsyncTypebox<{ bundles: BundleService 
   app.put(
     '/bundles/:bundle/tags/:tag',
     {
+      config: { role: 'editor' },
       preParsing: beforeBody(),
       preValidation: readDocument,
       schema: {
@@ -254,9 +261,8 @@ export const revisionRoutes: FastifyPluginAsyncTypebox<{ bundles: BundleService 
       const { bundle, tag } = request.params;
       const { revision } = request.body;
       const { dryRun = false } = request.query;
-      const options = { dryRun, ...consentOf(request.query) };
+      const options = { dryRun, ...consentOf(request, request.query) };
       const { created, changed, findings } = await bundles.putTag(bundle, tag, revision, options);
-      logConsent(request, findings, request.query);
       if (created && !dryRun) reply.code(201).header('location', `/api/v1/bundles/${bundle}/tags`);
       return reply.send({ bundle, tag, revision, changed, findings });
     },
@@ -265,6 +271,7 @@ export const revisionRoutes: FastifyPluginAsyncTypebox<{ bundles: BundleService 
   app.delete(
     '/bundles/:bundle/tags/:tag',
     {
+      config: { role: 'editor' },
       preParsing: beforeBody(),
       schema: {
         operationId: 'deleteTag',
@@ -275,7 +282,7 @@ export const revisionRoutes: FastifyPluginAsyncTypebox<{ bundles: BundleService 
       },
     },
     async (request, reply) => {
-      await bundles.deleteTag(request.params.bundle, request.params.tag);
+      await bundles.deleteTag(request.params.bundle, request.params.tag, request.actor);
       return reply.code(204).send(null);
     },
   );

@@ -6,7 +6,7 @@ import type { SecretService, SecretWritten } from '../../service/secrets.ts';
 import { ConsentQuery, Findings, Format, orText, PathName, problems, Time, WriteQuery } from '../schemas.ts';
 import { BINARY } from './bundle-body.ts';
 import { beforeBody } from './conditions.ts';
-import { consentOf, logConsent, type PublicationQuery } from './consent.ts';
+import { consentOf, type PublicationQuery } from './consent.ts';
 import { isoTime, sendColumns } from './text.ts';
 import { fileOf, refuseBody, refuseNameless } from './uploads.ts';
 
@@ -51,6 +51,7 @@ export const secretRoutes: FastifyPluginAsyncTypebox<{ secrets: SecretService }>
       app.get(
         url,
         {
+          config: { role: 'viewer' },
           schema: {
             operationId: url.endsWith('/') ? `list${Kind}SecretsSlash` : `list${Kind}Secrets`,
             hide: url.endsWith('/'),
@@ -80,7 +81,7 @@ export const secretRoutes: FastifyPluginAsyncTypebox<{ secrets: SecretService }>
       `${collection}/:key`,
       {
         bodyLimit: LIMITS.secretBytes,
-        config: { requestBody: VALUE_BODY },
+        config: { role: 'editor', requestBody: VALUE_BODY },
         preParsing: beforeBody(),
         schema: {
           operationId: `put${Kind}Secret`,
@@ -98,13 +99,14 @@ export const secretRoutes: FastifyPluginAsyncTypebox<{ secrets: SecretService }>
       },
       async (request, reply) => {
         const { owner, name, said } = call(kind, request);
-        return answer(reply, kind, said, await secrets.put(owner, name, fileOf(request), optionsOf(said)));
+        return answer(reply, kind, said, await secrets.put(owner, name, fileOf(request), optionsOf(request, said)));
       },
     );
 
     app.post(
       `${collection}/:key/generate`,
       {
+        config: { role: 'editor' },
         preParsing: beforeBody(),
         preValidation: refuseBody,
         schema: {
@@ -123,13 +125,14 @@ export const secretRoutes: FastifyPluginAsyncTypebox<{ secrets: SecretService }>
       async (request, reply) => {
         const { owner, name, said } = call(kind, request);
         const { bytes = 32 } = request.query;
-        return answer(reply, kind, said, await secrets.generate(owner, name, bytes, optionsOf(said)));
+        return answer(reply, kind, said, await secrets.generate(owner, name, bytes, optionsOf(request, said)));
       },
     );
 
     app.delete(
       `${collection}/:key`,
       {
+        config: { role: 'editor' },
         preParsing: beforeBody(),
         schema: {
           operationId: `delete${Kind}Secret`,
@@ -142,8 +145,7 @@ export const secretRoutes: FastifyPluginAsyncTypebox<{ secrets: SecretService }>
       },
       async (request, reply) => {
         const { owner, name, said } = call(kind, request);
-        const findings = await secrets.delete(owner, name, optionsOf(said));
-        logConsent(request, findings, said);
+        const findings = await secrets.delete(owner, name, optionsOf(request, said));
         return reply.send({ name, findings });
       },
     );
@@ -160,8 +162,8 @@ function call(kind: SecretOwner['kind'], request: FastifyRequest) {
   return { owner: ownerOf(kind, request), name: (request.params as { key: string }).key, said };
 }
 
-function optionsOf(said: PublicationQuery) {
-  return { dryRun: said.dryRun ?? false, ...consentOf(said) };
+function optionsOf(request: FastifyRequest, said: PublicationQuery) {
+  return { dryRun: said.dryRun ?? false, ...consentOf(request, said) };
 }
 
 function answer(
@@ -170,7 +172,6 @@ function answer(
   said: PublicationQuery,
   { secret, created, changed, findings }: SecretWritten,
 ): FastifyReply {
-  logConsent(reply.request, findings, said);
   // There is no reading it: where it is listed is where it is.
   if (created && !said.dryRun)
     reply.code(201).header('location', `/api/v1/${kind}s/${ownerOf(kind, reply.request).name}/secrets`);

@@ -1,7 +1,7 @@
 import { Readable } from 'node:stream';
 import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typebox';
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import type { Role } from '../../domain/actor.ts';
+import type { Actor } from '../../domain/actor.ts';
 import { ALARM_KINDS } from '../../domain/alarm.ts';
 import { LIMITS } from '../../domain/limits.ts';
 import { LIFE_KINDS, type TimelineEvent } from '../../domain/timeline.ts';
@@ -12,12 +12,6 @@ import { viewDelivery } from './deliveries.ts';
 import { standingRequests } from './standing.ts';
 import { isoTime } from './text.ts';
 import { lineOf, logUrl } from './timeline-lines.ts';
-
-declare module 'fastify' {
-  interface FastifyContextConfig {
-    role?: Role;
-  }
-}
 
 const ManifestView = Type.Object(
   {
@@ -182,7 +176,11 @@ export const timelineRoutes: FastifyPluginAsyncTypebox<{ timeline: TimelineServi
       if (follow) return sendStream(request, reply, instance, { limit, verbose, format });
       const { events, reportsDropped } = await timeline.get(instance, { limit, verbose });
       if (format !== 'text')
-        return reply.send({ items: events.map((event) => viewEvent(event, instance)), next: null, reportsDropped });
+        return reply.send({
+          items: events.map((event) => viewEvent(event, instance, request.actor)),
+          next: null,
+          reportsDropped,
+        });
       const lines = events.map((event) => `${lineOf(event, instance)}\n`);
       if (reportsDropped > 0)
         lines.push(`${reportsDropped} older reports were dropped: the limit is ${LIMITS.reportsPerInstance}\n`);
@@ -202,7 +200,11 @@ export const timelineRoutes: FastifyPluginAsyncTypebox<{ timeline: TimelineServi
     const steps = timeline.follow(instance, { ...options, resume: typeof resume === 'string' ? resume : null, signal });
     const first = await steps.next();
     const text = format === 'text';
-    const chunks = streamed(first, steps, text ? (step) => linesOf(step, instance) : (step) => messagesOf(step, instance));
+    const chunks = streamed(
+      first,
+      steps,
+      text ? (step) => linesOf(step, instance) : (step) => messagesOf(step, instance, request.actor),
+    );
     const written = text ? chunks : withHeartbeats(chunks);
     return reply
       .type(text ? 'text/plain; charset=utf-8' : 'text/event-stream; charset=utf-8')
@@ -248,21 +250,21 @@ function linesOf({ events }: TimelineStep, instance: string): string {
 }
 
 /** Server-Sent Events. Only the last of a step has an id: what was cut off within one comes again as a whole. */
-function messagesOf({ events, cursor }: TimelineStep, instance: string): string {
+function messagesOf({ events, cursor }: TimelineStep, instance: string, actor: Actor): string {
   return events
     .map((event, index) => {
       const id = index === events.length - 1 ? `id: ${cursor}\n` : '';
-      return `${id}data: ${formatJsonLine(viewEvent(event, instance))}\n\n`;
+      return `${id}data: ${formatJsonLine(viewEvent(event, instance, actor))}\n\n`;
     })
     .join('');
 }
 
-function viewEvent({ at: time, ...event }: TimelineEvent, instance: string) {
+function viewEvent({ at: time, ...event }: TimelineEvent, instance: string, actor: Actor) {
   const at = isoTime(time);
   switch (event.kind) {
     case 'fetched':
     case 'refused':
-      return { at, kind: event.kind, delivery: viewDelivery(event.delivery) };
+      return { at, kind: event.kind, delivery: viewDelivery(event.delivery, actor) };
     case 'manifest':
       return { at, kind: event.kind, manifest: { ...event.manifest, at: isoTime(event.manifest.at) } };
     case 'event':

@@ -1,4 +1,5 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify';
+import type { Role } from '../../domain/actor.ts';
 import { malformed, unsupported } from '../../domain/errors.ts';
 import { bodyOf, mediaType } from '../document.ts';
 import { beforeBody } from './conditions.ts';
@@ -6,15 +7,19 @@ import { beforeBody } from './conditions.ts';
 /** What uploads of single files have in common. */
 
 /** Answers uploads without a name: `curl -T FILE …/parts` (no slash) and `… | curl -T - …/parts/` put none on the wire. */
-export function refuseNameless(app: FastifyInstance, collection: string): void {
+export function refuseNameless(app: FastifyInstance, collection: string, role: Role = 'editor'): void {
   const last = collection.split('/').at(-1);
   for (const url of [collection, `${collection}/`])
-    app.put(url, { schema: { hide: true, querystring: { type: 'object' } }, preParsing: beforeBody() }, async () => {
-      throw malformed(
-        'filename_missing',
-        `no name came along: end the URL with / (curl -T FILE …/${last}/), or say the name (curl -T - …/${last}/FILE)`,
-      );
-    });
+    app.put(
+      url,
+      { config: { role }, schema: { hide: true, querystring: { type: 'object' } }, preParsing: beforeBody() },
+      async () => {
+        throw malformed(
+          'filename_missing',
+          `no name came along: end the URL with / (curl -T FILE …/${last}/), or say the name (curl -T - …/${last}/FILE)`,
+        );
+      },
+    );
 }
 
 /** The bytes of a body that is one file. @throws unsupported `bad_content_type` for a form, which nobody means to keep as it is */

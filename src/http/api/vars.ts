@@ -11,7 +11,7 @@ import { formatJson } from '../errors.ts';
 import { Findings, Format, FreeObject, Name, orText, PathName, PublishQuery, problems, WriteQuery } from '../schemas.ts';
 import { BundleParams } from './bundle-views.ts';
 import { beforeBody } from './conditions.ts';
-import { logConsent, writeOptions } from './consent.ts';
+import { writeOptions } from './consent.ts';
 import { sendColumns, sendText } from './text.ts';
 import { fileOf, refuseNameless } from './uploads.ts';
 
@@ -65,6 +65,7 @@ export const varRoutes: FastifyPluginAsyncTypebox<{ bundles: BundleService; inst
       app.get(
         url,
         {
+          config: { role: 'viewer' },
           schema: {
             operationId: url.endsWith('/') ? `list${Kind}VarsSlash` : `list${Kind}Vars`,
             hide: url.endsWith('/'),
@@ -84,6 +85,7 @@ export const varRoutes: FastifyPluginAsyncTypebox<{ bundles: BundleService; inst
     app.get(
       `${collection}/:key`,
       {
+        config: { role: 'viewer' },
         schema: {
           operationId: `get${Kind}Var`,
           summary: 'One value, as JSON; with ?format=text a text as it is',
@@ -109,7 +111,7 @@ export const varRoutes: FastifyPluginAsyncTypebox<{ bundles: BundleService; inst
     '/bundles/:bundle/vars/:key',
     {
       bodyLimit: LIMITS.varBytes,
-      config: { requestBody: VALUE_BODY },
+      config: { role: 'editor', requestBody: VALUE_BODY },
       preParsing: beforeBody(),
       schema: {
         operationId: 'putBundleVar',
@@ -132,6 +134,7 @@ export const varRoutes: FastifyPluginAsyncTypebox<{ bundles: BundleService; inst
   app.delete(
     '/bundles/:bundle/vars/:key',
     {
+      config: { role: 'editor' },
       preParsing: beforeBody(),
       schema: {
         operationId: 'deleteBundleVar',
@@ -152,7 +155,6 @@ export const varRoutes: FastifyPluginAsyncTypebox<{ bundles: BundleService; inst
   ) {
     const query: Static<typeof PublishQuery> = request.query as object;
     const { bundle, changed, findings } = await bundles.putVar(name, key, value, writeOptions(request, query));
-    logConsent(request, findings, query);
     return { bundle: name, revision: bundle.latest.number, key, changed, findings };
   }
 
@@ -161,7 +163,7 @@ export const varRoutes: FastifyPluginAsyncTypebox<{ bundles: BundleService; inst
     '/instances/:instance/vars/:key',
     {
       bodyLimit: LIMITS.varBytes,
-      config: { requestBody: VALUE_BODY },
+      config: { role: 'editor', requestBody: VALUE_BODY },
       preParsing: beforeBody(),
       schema: {
         operationId: 'putInstanceVar',
@@ -184,6 +186,7 @@ export const varRoutes: FastifyPluginAsyncTypebox<{ bundles: BundleService; inst
   app.delete(
     '/instances/:instance/vars/:key',
     {
+      config: { role: 'editor' },
       preParsing: beforeBody(),
       schema: {
         operationId: 'deleteInstanceVar',
@@ -203,7 +206,7 @@ export const varRoutes: FastifyPluginAsyncTypebox<{ bundles: BundleService; inst
     value: Json | undefined,
   ) {
     const query: Static<typeof WriteQuery> = request.query as object;
-    const { changed, findings } = await instances.putVar(instance, key, value, query);
+    const { changed, findings } = await instances.putVar(instance, key, value, { ...query, by: request.actor });
     return { instance, key, changed, findings };
   }
 };

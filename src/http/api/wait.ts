@@ -80,7 +80,7 @@ export const waitRoutes: FastifyPluginAsyncTypebox<{ waiting: WaitService; timel
     },
     async (request, reply) => {
       const labels = request.query.label.map(parseLabel);
-      const { outcome, goal } = await wait(request, reply, { labels }, request.query);
+      const { outcome, goal } = await wait(request, reply, { labels, names: request.actor.scope.instances }, request.query);
       const { standings, result } = outcome;
       if (result === 'reached')
         return request.query.format === 'text'

@@ -1,20 +1,13 @@
 import { type FastifyPluginAsyncTypebox, type Static, Type } from '@fastify/type-provider-typebox';
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import { type Actor, type Role, roleSuffices } from '../../domain/actor.ts';
 import { parseDuration } from '../../domain/duration.ts';
-import { forbidden, malformed } from '../../domain/errors.ts';
-import { PURPOSES } from '../../domain/instance.ts';
-import { type InstanceService, instanceEtag } from '../../service/instances.ts';
+import { malformed } from '../../domain/errors.ts';
+import { instanceEtag, PURPOSES } from '../../domain/instance.ts';
+import type { InstanceService } from '../../service/instances.ts';
 import type { WindowReport, WindowService } from '../../service/windows.ts';
 import { ConditionHeaders, DryRun, Name, Nullable, PathName, problems, Time } from '../schemas.ts';
 import { beforeBody, preconditionsOf, sendEtag } from './conditions.ts';
 import { nullableTime, viewPolicy, viewWindow } from './instance-views.ts';
-
-declare module 'fastify' {
-  interface FastifyContextConfig {
-    role?: Role;
-  }
-}
 
 const Purpose = Type.Union(PURPOSES.map((purpose) => Type.Literal(purpose)));
 
@@ -79,12 +72,6 @@ export const ForceSeed = Type.Optional(
   Type.Boolean({ description: 'Although the seed URL was fetched, so that a machine boots from it; needs an admin' }),
 );
 
-/** @throws forbidden `admin_needed` */
-export function checkForce(request: FastifyRequest, force = false): void {
-  if (force && !roleSuffices(request.actor.role, 'admin'))
-    throw forbidden('admin_needed', '?force=true needs an admin’s token');
-}
-
 const Params = Type.Object({ instance: PathName('instance') });
 
 /** When an instance's document is given out, and by which URLs. */
@@ -105,7 +92,7 @@ export const windowRoutes: FastifyPluginAsyncTypebox<{ windows: WindowService; i
   const options = (request: FastifyRequest, { dryRun = false }: { dryRun?: boolean }) => ({
     preconditions: preconditionsOf(request),
     dryRun,
-    by: actorOf(request),
+    by: request.actor,
   });
 
   app.post(
@@ -177,7 +164,6 @@ export const windowRoutes: FastifyPluginAsyncTypebox<{ windows: WindowService; i
     },
     async (request, reply) => {
       const { purpose: purposes = [], force = false } = request.query;
-      checkForce(request, force);
       return send(
         reply,
         await windows.rotate(request.params.instance, { ...options(request, request.query), purposes, force }),
@@ -194,9 +180,4 @@ function send(reply: FastifyReply, { instance, policy, window, changed, urls }: 
     window: viewWindow(window),
     urls: urls.map((url) => ({ ...url, usedAt: nullableTime(url.usedAt) })),
   });
-}
-
-function actorOf(request: FastifyRequest): Actor {
-  const { id, ip, actor } = request;
-  return { ...actor, scope: { bundles: null, instances: null }, tokenId: null, address: ip, requestId: id };
 }

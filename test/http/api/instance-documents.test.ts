@@ -1,13 +1,17 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { sha256 } from '../../../src/domain/bundle.ts';
+import { unavailable } from '../../../src/domain/errors.ts';
+import type { Store } from '../../../src/domain/store.ts';
+import { openStore } from '../../../src/store/open.ts';
 import { buildTestApp, refuses, snapshot, type TestApp } from '../../app.ts';
 
 const SH = '#!/bin/sh\n';
 const TEMPLATE = `${SH}echo {{ vars.user }} {{ secrets.token }} ü\n`;
 
 /** The instance `vm` with a part that holds the secret `t0p-secret`, and `plain` without. */
-async function build(t: Parameters<typeof buildTestApp>[0]): Promise<TestApp> {
-  const test = await buildTestApp(t);
+async function build(t: Parameters<typeof buildTestApp>[0], store?: Store): Promise<TestApp> {
+  const test = await buildTestApp(t, store && { store });
   await test.api('PUT', '/bundles/web/parts/a.sh?template=true', TEMPLATE);
   await test.api('PUT', '/bundles/web/parts/c.cfg', '#cloud-config\npackages: [jq]\n');
   const put = await test.api('PUT', '/instances/vm', {
@@ -37,30 +41,37 @@ test('user-data are the exact bytes of the next delivery, and no delivery', asyn
   assert.equal((await api('GET', '/instances/vm/user-data', undefined, { 'if-none-match': etag })).statusCode, 304);
 });
 
-test('with secrets in it, user-data is asked for twice, and the log says by whom', async (t) => {
+test('with secrets in it, user-data is asked for twice, and the audit says who got it', async (t) => {
   const test = await build(t);
   const { api, boot } = test;
-  const warnings = () =>
-    test
-      .log()
-      .split('\n')
-      .filter((line) => line.includes('"level":40'))
-      .map((line) => JSON.parse(line));
+  const reveals = async () => (await api('GET', '/audit?action=reveal')).json().items;
   for (const query of ['', '?reveal=false']) {
     const refused = await api('GET', `/instances/vm/user-data${query}`);
     assert.deepEqual([refused.statusCode, refused.json().code], [403, 'reveal_needed']);
     assert.match(refused.json().detail, /preview.*reveal=true/);
   }
-  assert.deepEqual(warnings(), []);
+  assert.deepEqual(await reveals(), []);
   const revealed = await api('GET', '/instances/vm/user-data?reveal=true');
   assert.deepEqual(revealed.rawPayload, (await boot(await bootPath(test, 'vm'))).rawPayload);
   assert.equal((await api('GET', '/instances/vm/deliveries')).json().items.length, 1);
-  assert.deepEqual(
-    warnings().map(({ actor, instance, msg }) => [actor, instance, msg]),
-    [['admin', 'vm', 'a document with its secrets was revealed']],
-  );
+  const [line, ...more] = await reveals();
+  assert.deepEqual([line.actor, line.kind, line.name, more], ['admin', 'instance', 'vm', []]);
+  assert.deepEqual(line.detail, { digest: sha256(revealed.rawPayload), revisions: ['web@2'] });
   assert.equal((await api('GET', '/instances/plain/user-data?reveal=true')).statusCode, 200);
-  assert.equal(warnings().length, 1, 'there was nothing to reveal');
+  assert.equal((await reveals()).length, 1, 'there was nothing to reveal');
+});
+
+test('what the audit cannot be told of is not revealed', async (t) => {
+  const store = await openStore({ file: ':memory:' });
+  const deaf = {
+    ...store,
+    recordAudit: async () => {
+      throw unavailable('database_unavailable', 'away');
+    },
+  };
+  const { api } = await build(t, deaf);
+  const refused = await api('GET', '/instances/vm/user-data?reveal=true');
+  assert.deepEqual([refused.statusCode, refused.body.includes('t0p-secret')], [503, false]);
 });
 
 test('a preview reads as the machine will have it, with the names of secrets in their places', async (t) => {

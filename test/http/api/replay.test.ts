@@ -8,6 +8,7 @@ import type { Database } from '../../../src/store/database.ts';
 import { migrate } from '../../../src/store/migrate.ts';
 import { createStore } from '../../../src/store/open.ts';
 import { openSqlite } from '../../../src/store/sqlite.ts';
+import { ANN } from '../../actor.ts';
 import { buildTestApp, refuses, type TestApp } from '../../app.ts';
 
 const HANDLER = `#part-handler
@@ -171,7 +172,7 @@ const CAUSES: [what: string, spoil: (bench: Bench, id: number) => Promise<unknow
       assert.ok(spec);
       for (let index = 0; index < SPECS_KEPT; index++) {
         const changed = { ...spec, labels: { site: `${index}` } };
-        await store.putInstances([{ name: 'vm', spec: changed, freshId: '', expect: undefined }], { at: 1 });
+        await store.putInstances([{ name: 'vm', spec: changed, freshId: '', expect: undefined }], { at: 1, by: ANN });
       }
     },
     /what the instance stated then \(its version 1\) is not kept/,
@@ -205,7 +206,7 @@ const CAUSES: [what: string, spoil: (bench: Bench, id: number) => Promise<unknow
         const { secretsVersion: base = 0 } = (await store.findBundle('web')) ?? {};
         const value = { sealed: Buffer.from('x'), bytes: 1, endsWithNewline: false };
         const changes = new Map([...many, 'shared'].map((name) => [name, value]));
-        await store.putBundleSecrets('web', changes, { base, at: 1 });
+        await store.putBundleSecrets('web', changes, { base, at: 1, by: ANN });
       }
     },
     /a secret that the bundle web had then is gone: of its old values only the last 1000 are kept/,

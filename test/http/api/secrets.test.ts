@@ -3,6 +3,7 @@ import { test } from 'node:test';
 import { LIMITS } from '../../../src/domain/limits.ts';
 import type { Store } from '../../../src/domain/store.ts';
 import { openStore } from '../../../src/store/open.ts';
+import { ANN } from '../../actor.ts';
 import { buildTestApp, refuses, START, snapshot, type TestApp } from '../../app.ts';
 
 const SH = '#!/bin/sh\n';
@@ -311,7 +312,7 @@ test('a secret that goes away while a registration is looked at is missed before
   const without = { name: 'vm', spec, freshId: '', expect: undefined, secrets: new Map([['key', null]]) };
   for (const secrets of [{ key: 'value' }, {}]) {
     await test.api('PUT', '/instances/vm', { bundles: ['web'], secrets: { key: 'value' } });
-    between = () => real.putInstances([without], { at: START });
+    between = () => real.putInstances([without], { at: START, by: ANN });
     const answer = await test.api('PUT', '/instances/vm', { bundles: ['web'], secrets });
     const { document } = (await test.api('GET', '/instances/vm')).json().status;
     // Set anew where the caller stated it, else told to be missing: never a machine without its document.

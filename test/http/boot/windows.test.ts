@@ -5,6 +5,7 @@ import type { Store } from '../../../src/domain/store.ts';
 import { migrate } from '../../../src/store/migrate.ts';
 import { createStore } from '../../../src/store/open.ts';
 import { openSqlite } from '../../../src/store/sqlite.ts';
+import { ANN } from '../../actor.ts';
 import { buildTestApp, START } from '../../app.ts';
 
 const SH = '#!/bin/sh\necho hello\n';
@@ -320,7 +321,7 @@ test('an instance that changes without end is our trouble: asked again', async (
           renders++;
           const { closedAt: _, ...instance } = (await store.findInstance('vm')) ?? assert.fail();
           const spec = { ...instance, labels: { n: `${renders}` } };
-          await store.putInstances([{ name: 'vm', spec, freshId: '', expect: undefined }], { at: START });
+          await store.putInstances([{ name: 'vm', spec, freshId: '', expect: undefined }], { at: START, by: ANN });
         }
         return store.resolveReferences(references);
       },
