@@ -88,7 +88,7 @@ async function list(tokens: TokenService): Promise<string> {
     each.name,
     each.role,
     tokenState(each, now),
-    ...[each.scope.bundles, each.scope.instances].map((patterns) => patterns?.join(',') ?? '*'),
+    ...[each.scope.bundles, each.scope.instances].map((patterns) => (patterns === null ? '*' : patterns.join(',') || 'none')),
   ]);
   const widths = heading.map((_, column) => Math.max(...[heading, ...rows].map((row) => row[column]?.length ?? 0)));
   const lines = [heading, ...rows].map((row) =>
