@@ -227,7 +227,7 @@ test('the services, the store and the listener tell what they do', async (t) => 
     ['http_requests_total{scope="ops",method="GET",status="2xx"}', 1],
   ] as const)
     assert.equal(grown(sample), by, sample);
-  assert.equal(after.get('bootbundle_instances{state="registered"}'), 1);
+  assert.equal(after.get('bootbundle_instances{state="delivered"}'), 1);
   assert.equal(after.get('bootbundle_database_connections{state="total"}'), undefined, 'SQLite has no pool');
   const machines = await buildTestApp(t, { scopes: 'machines' });
   assert.equal((await machines.app.inject('/metrics')).statusCode, 404);

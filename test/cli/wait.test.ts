@@ -59,7 +59,10 @@ test('the exit code tells how it went, and the last lines why', async (t) => {
     stderr: '',
   });
   assert.deepEqual([failed.code, failed.stdout], [1, '']);
-  assert.match(failed.stderr, /^not ready, and will not be without help: failed is failed [^\n]+\n2026\S+ {2}registered\n/);
+  assert.match(
+    failed.stderr,
+    /^not ready, and will not be without help: failed is failed [^\n]+\n2026\S+ {2}registered by admin\n/,
+  );
   assert.equal(group.code, 0);
   assert.equal(bad.code, 1);
   assert.match(bad.stderr, /failed is failed\nfailed: failed: /);
@@ -79,7 +82,7 @@ test('time that is over is 3, with what happened so far', async (t) => {
   }
   const { code, stdout, stderr } = await answer;
   assert.deepEqual([code, stdout], [3, '']);
-  assert.match(stderr, /^not ready in that time: fresh is registered [^\n]+\n2026\S+ {2}registered\n$/);
+  assert.match(stderr, /^not ready in that time: fresh is registered [^\n]+\n2026\S+ {2}registered by admin\n$/);
 });
 
 test('a service that is not there yet is asked again', async (t) => {

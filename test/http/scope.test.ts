@@ -107,10 +107,11 @@ test('a publication is refused for machines out of scope, too, and tells of them
   for (const answer of answers) assert.doesNotMatch(answer.body, /db-/);
   assert.equal(await snapshot(team), before);
 
-  // One outside of the scope is left: it booted, so it is only told of.
+  // Those outside of the scope have booted, and their windows are shut: they are only told of.
   for (const name of ['db-1', 'db-2']) {
     const url = (await api('GET', `/instances/${name}`)).json().status.stub.url;
     await team.boot(new URL(url).pathname);
+    await api('POST', `/instances/${name}/close`);
   }
   const accepted = await web(bad[0], `${bad[1]}?accept=web-1,web-2`, bad[2]);
   assert.equal(accepted.statusCode, 201, accepted.body);

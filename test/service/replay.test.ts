@@ -107,12 +107,12 @@ test('the public URL of then is the one of the replay', async (t) => {
 
 test('a secret takes the role admin; what holds none does not', async (t) => {
   const store = await newStore(t);
-  const editor = await buildTestApp(t, { store, authenticate: () => ({ name: 'ed', role: 'editor' }) as never });
+  const editor = await buildTestApp(t, { store, authenticate: async () => ({ ...ANN, name: 'ed' }) });
   await machine(editor);
   await fetched(editor);
   const { id } = await newest(store);
   const refused = await replay(editor, id);
-  assert.deepEqual([refused.statusCode, refused.json().code], [403, 'admin_needed']);
+  assert.deepEqual([refused.statusCode, refused.json().code], [403, 'role_needed']);
   await editor.api('PUT', '/instances/plain', { bundles: [] });
   await fetched(editor, 'plain');
   const plain = await newest(store, 'plain');

@@ -278,7 +278,7 @@ export function stateConformance(name: string, makeDatabase: (t: TestContext) =>
         (page: { after: number | null; limit: number; newerThan?: number }) => store.listReports('vm', page),
         (page: { after: number | null; limit: number; newerThan?: number }) => store.listDeliveries('vm', page),
         (page: { after: number | null; limit: number; newerThan?: number }) =>
-          store.listAudit({ kind: 'instance', name: 'vm' }, page),
+          store.listAudit({ kind: 'instance', name: 'vm', since: 1 }, page),
       ];
       for (const list of lists) {
         const all = await list({ after: null, limit: 10 });

@@ -54,9 +54,11 @@ function describe(event: TimelineEvent, instance: string): string {
 }
 
 function describeFetch(delivery: Delivery): string {
-  const { outcome, revisions, bytes, purpose, counted, digest, refusal } = delivery;
+  const { outcome, revisions, bytes, purpose, counted, refusal } = delivery;
+  // A digest hashes the secrets in it, too: not everybody who may read this may guess at them.
+  const digest = delivery.holdsSecrets || delivery.digest === null ? '' : `, ${delivery.digest.slice(0, 12)}`;
   if (outcome === 'failed') return `could not be rendered for the ${purpose} URL, asked for ${asker(delivery)}`;
-  const what = `${revisions.join(' ')} (${bytes} bytes, ${digest?.slice(0, 12)})`;
+  const what = `${revisions.join(' ')} (${bytes} bytes${digest})`;
   if (refusal !== null)
     return `served what its policy has for late fetches ${asker(delivery)}, since ${whyNot(refusal)}: ${what}`;
   return `${outcome === 'aborted' ? 'begun to be fetched' : 'fetched'}${counted ? '' : ' again'} ${asker(delivery)}: ${what}`;

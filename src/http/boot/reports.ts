@@ -87,7 +87,7 @@ export const reportRoutes: FastifyPluginAsyncTypebox<{ reports: ReportService; o
       config: { report: 'event', requestBody: jsonBody(EventBody) },
       schema: reportSchema('reportEvent', 'One of cloud-init’s events, from its webhook'),
     },
-    async (request, reply) => keep(request, reply, eventOf(readBody(request, EventBody, 'an event of cloud-init’s'))),
+    async (request, reply) => keep(request, reply, eventOf(readBody(request, EventBody, 'a cloud-init event'))),
   );
 
   app.post(

@@ -71,7 +71,7 @@ test('one that failed is 409 with the last that happened, as JSON and as text', 
   assert.deepEqual(
     lines.map((line: string) => line.slice(26, 70)),
     [
-      'registered',
+      'registered by admin',
       'modules-final/config-scripts-user: FAIL (exi',
       'modules-final: running',
       'failed: cloud-init reported that modules-fin',

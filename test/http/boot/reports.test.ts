@@ -46,7 +46,7 @@ test('a manifest’s result is kept, once, and stands in the timeline', async (t
   }
   const { items } = await timeline();
   assert.deepEqual(items, [
-    { at: '2026-01-01T00:00:00.000Z', kind: 'registered', version: 1, by: null },
+    { at: '2026-01-01T00:00:00.000Z', kind: 'registered', version: 1, by: 'admin' },
     { at: '2026-01-01T00:00:01.000Z', kind: 'manifest', manifest: { ...RESULT, at: '2026-01-01T00:00:05.000Z' } },
   ]);
 });
@@ -62,7 +62,7 @@ test('the timeline has fetches and results in the order in which they came, newe
   const lines = (await api('GET', '/instances/vm/timeline?format=text')).body;
   assert.match(
     lines,
-    /^2026-01-01T00:00:00.000Z {2}registered\n2026-01-01T00:00:00.000Z {2}fetched by 127.0.0.1 \(Cloud-Init\/25.1\): web@1 \(\d+ bytes, [0-9a-f]{12}\)\n2026-01-01T00:00:00.005Z {2}manifest 03-db.yaml: failed by kubectl v1.30.1, 1 attempt\n {4}error: \?\[31munknown field\n {4}line two\n2026-01-01T00:00:00.010Z {2}manifest 03-db.yaml: applied by kubectl v1.30.1, 2 attempts\n$/,
+    /^2026-01-01T00:00:00.000Z {2}registered by admin\n2026-01-01T00:00:00.000Z {2}fetched by 127.0.0.1 \(Cloud-Init\/25.1\): web@1 \(\d+ bytes, [0-9a-f]{12}\)\n2026-01-01T00:00:00.005Z {2}manifest 03-db.yaml: failed by kubectl v1.30.1, 1 attempt\n {4}error: \?\[31munknown field\n {4}line two\n2026-01-01T00:00:00.010Z {2}manifest 03-db.yaml: applied by kubectl v1.30.1, 2 attempts\n$/,
   );
   await post({ ...RESULT, id: 'r-2', client: undefined, clientVersion: undefined, status: 'retrying' });
   assert.match((await api('GET', '/instances/vm/timeline?format=text')).body, /manifest 03-db.yaml: retrying, 2 attempts\n/);
@@ -151,7 +151,10 @@ test('a retired instance’s timeline stays readable and ends in its retirement'
     ['manifest', '01'],
     ['retired', '02'],
   ]);
-  assert.match((await api('GET', '/instances/vm/timeline?format=text')).body, /\n2026-01-01T00:00:02\.000Z {2}retired\n$/);
+  assert.match(
+    (await api('GET', '/instances/vm/timeline?format=text')).body,
+    /\n2026-01-01T00:00:02\.000Z {2}retired by admin\n$/,
+  );
 });
 
 test('past the limit the oldest reports are dropped and counted', async (t) => {
