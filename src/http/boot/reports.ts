@@ -1,6 +1,6 @@
 import { type FastifyPluginAsyncTypebox, type Static, type TSchema, Type } from '@fastify/type-provider-typebox';
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import { BootbundleError, invalid } from '../../domain/errors.ts';
+import { BootbundleError, invalid, notFound } from '../../domain/errors.ts';
 import { LIMITS } from '../../domain/limits.ts';
 import { fingerprintOf, LOG_NAMES, type PhoneHome, type ReportBody } from '../../domain/report.ts';
 import type { ReportService } from '../../service/reports.ts';
@@ -67,6 +67,10 @@ export const reportRoutes: FastifyPluginAsyncTypebox<{ reports: ReportService; o
   app.addContentTypeParser('*', { parseAs: 'buffer' }, (_request, body, done) => done(null, body));
   app.decorateRequest('reportOutcome', null);
   app.setErrorHandler(sendRefusal);
+  // Before the body is read: who made the URL up has nothing of it looked at.
+  app.addHook<{ Params: { capability: string } }>('onRequest', async (request) => {
+    if (!reports.knows(request.params.capability)) throw notFound('unknown_capability', 'no such machine');
+  });
   app.addHook('onResponse', async (request, reply) => {
     const { report } = request.routeOptions.config;
     if (report) onReport?.(report, request.reportOutcome ?? REFUSALS[reply.statusCode] ?? 'refused');
@@ -148,6 +152,7 @@ function sendRefusal(error: unknown, request: FastifyRequest, reply: FastifyRepl
   const status = code === 'too_many_reports' ? 429 : kind === 'invalid' ? 400 : kind === 'too_large' ? 413 : null;
   if (status === null) return sendBootLine(error, request, reply);
   if (status === 429) reply.header('retry-after', '5');
+  reply.header('cache-control', 'no-store');
   return reply.code(status).type('text/plain; charset=utf-8').send(`${message}\n`);
 }
 
