@@ -112,21 +112,29 @@ export const reportRoutes: FastifyPluginAsyncTypebox<{ reports: ReportService; o
     async (request, reply) => keep(request, reply, { kind: 'phoneHome', phoneHome: phoneHomeOf(formOf(bodyOf(request))) }),
   );
 
-  for (const name of LOG_NAMES)
-    app.post<{ Querystring: { truncated?: string } }>(
-      `/r/:capability/logs/${name}`,
-      {
-        bodyLimit: LIMITS.reportBytes,
-        config: { report: 'log', requestBody: { required: true, content: { 'text/plain': { schema: { type: 'string' } } } } },
-        schema: reportSchema(`reportLog${LOG_NAMES.indexOf(name)}`, `The end of ${name}`),
+  app.post<{ Params: { capability: string; name: string }; Querystring: { truncated?: string } }>(
+    '/r/:capability/logs/:name',
+    {
+      bodyLimit: LIMITS.reportBytes,
+      config: { report: 'log', requestBody: { required: true, content: { 'text/plain': { schema: { type: 'string' } } } } },
+      schema: {
+        ...reportSchema('reportLog', 'The end of a log'),
+        params: Type.Object({
+          capability: Type.String({ description: 'The unguessable part of the URL' }),
+          name: Type.String({ description: LOG_NAMES.join(', ') }),
+        }),
+        querystring: Type.Object({ truncated: Type.Optional(Type.String({ description: 'true: its beginning is missing' })) }),
       },
-      async (request, reply) => {
-        const body = bodyOf(request);
-        if (body.length === 0) throw badReport('it is empty');
-        const truncated = (request.query as { truncated?: unknown }).truncated === 'true';
-        return keep(request, reply, { kind: 'log', log: { name, text: body.toString('utf8'), truncated } });
-      },
-    );
+    },
+    async (request, reply) => {
+      const name = LOG_NAMES.find((each) => each === request.params.name);
+      if (!name) throw notFound('unknown_log', 'no such log');
+      const body = bodyOf(request);
+      if (body.length === 0) throw badReport('it is empty');
+      const truncated = request.query.truncated === 'true';
+      return keep(request, reply, { kind: 'log', log: { name, text: body.toString('utf8'), truncated } });
+    },
+  );
 
   app.post(
     '/r/:capability/manifests',
