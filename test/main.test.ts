@@ -48,13 +48,14 @@ async function serve(t: TestContext, dir: string, env: Record<string, string> = 
 
 test('a stub lives through a restart, on the same address', async (t) => {
   const dir = dataDir(t);
-  const first = await serve(t, dir);
+  const env = { BOOTBUNDLE_PUBLIC_URL: 'http://192.0.2.10:8080' };
+  const first = await serve(t, dir, env);
   assert.equal((await first.api('PUT', '/bundles/web/parts/a.sh', '#!/bin/sh\n')).status, 201);
   assert.equal((await first.api('PUT', '/instances/vm', '{"bundles": ["web"], "track": false}')).status, 201);
   const stub = (await first.api('GET', '/instances/vm/stub')).text;
   const { text } = await first.boot(stub);
   await first.stop();
-  const second = await serve(t, dir);
+  const second = await serve(t, dir, env);
   assert.deepEqual(await second.boot(stub), { status: 200, text });
 });
 

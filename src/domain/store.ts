@@ -386,10 +386,10 @@ export interface Store {
 
   /**
    * Keeps what a machine told us, once, up to its limit: past it the oldest are dropped and the drops counted. In the same transaction it is noted in
-   * what is known of the machine's boot; a repeated one changes nothing.
-   * @throws not_found `unknown_instance` (or retired), `unknown_capability` when the generation is not the one in force
+   * what is known of the machine's boot; a repeated one changes nothing. @returns the instance's name, and what became of the report
+   * @throws not_found `unknown_capability` when no living instance has that id, or its generation is another one
    */
-  recordReport(report: NewReport): Promise<ReportOutcome>;
+  recordReport(report: NewReport): Promise<{ instance: string; outcome: ReportOutcome }>;
   /** Newest first: `after` is the id of the last one seen. `instance` is a name. */
   listReports(instance: string, page: Page<number>): Promise<Report[]>;
   /** The ends of logs that are kept, or of one log: newest first. `instance` is a name. */

@@ -19,6 +19,8 @@ import type { KeyRing } from './keys.ts';
 export type KeptLog = Report & { kind: 'log' };
 
 export interface ReportService {
+  /** Whether a key of ours made it for reports; whether it is still in force is known to `report`. Asks no database. */
+  knows(capability: string): boolean;
   /**
    * Keeps what a machine says, and notes it in what is known of its boot. Sent twice, it is kept once.
    * @throws not_found `unknown_capability`; unavailable `too_many_reports` when it says more than LIMITS.reportsPerSecond
@@ -53,25 +55,16 @@ export function createReportService(deps: { store: Store; keys: KeyRing; clock: 
   }
 
   return {
+    knows: (capability) => keys.verify('report', capability) !== null,
+
     async report(capability, said) {
       const claim = keys.verify('report', capability);
-      const instance = claim && (await store.findInstanceById(claim.instanceId));
-      if (!instance || instance.generations.report !== claim.generation)
-        throw notFound('unknown_capability', 'no such machine');
+      if (!claim) throw notFound('unknown_capability', 'no such machine');
       const at = clock();
-      if (!withinRate(instance.id, at))
+      if (!withinRate(claim.instanceId, at))
         throw new BootbundleError('unavailable', 'too_many_reports', 'more reports than a machine may send: ask again');
       const body = veiled(said);
-      const { generation } = claim;
-      const outcome = await store.recordReport({
-        instanceId: instance.id,
-        generation,
-        at,
-        body,
-        key: keyOf(body),
-        limit: limitOf(body),
-      });
-      return { instance: instance.name, outcome };
+      return store.recordReport({ ...claim, at, body, key: keyOf(body), limit: limitOf(body) });
     },
 
     logs: (instance) => kept(instance, null),

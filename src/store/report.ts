@@ -20,13 +20,12 @@ export function reportStore(database: Database): ReportStore {
           .where('id', '=', instanceId)
           .where('retired_at', 'is', null)
           .executeTakeFirst();
-        if (!instance) throw notFound('unknown_instance', 'there is no instance of that id');
-        if (instance.report_generation !== generation) throw notFound('unknown_capability', 'no such machine');
+        if (instance?.report_generation !== generation) throw notFound('unknown_capability', 'no such machine');
         const { name } = instance;
         const facts = toFacts(instance.boot);
         const scoped = body.kind === 'phoneHome' || body.kind === 'log' ? `${facts.deliveredAt} ${key}` : key;
         const row = { instance: name, at, kind, key: indexable(scoped), body: text };
-        if (await isKnown(db, row)) return 'repeated';
+        if (await isKnown(db, row)) return { instance: name, outcome: 'repeated' };
 
         const dropped = await makeRoom(db, name, body.kind === 'event' || body.kind === 'manifest' ? SHARED : [kind], limit);
         await db.insertInto('report').values(row).execute();
@@ -44,7 +43,7 @@ export function reportStore(database: Database): ReportStore {
           }))
           .where('name', '=', name)
           .execute();
-        return 'stored';
+        return { instance: name, outcome: 'stored' };
       });
     },
 

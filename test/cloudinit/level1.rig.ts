@@ -83,7 +83,7 @@ describe('whole boots of a real cloud-init', { skip: skipWithoutRig(), concurren
         executed
           .filter(({ command }) => /\/scripts\/\d\d-/.test(command))
           .map(({ command, rc }) => `${command.replace(/^.*\/scripts\/\d\d-/, '')} ${rc}`),
-        ['disable-selinux.sh 0', '10.sh 0', '9.sh 0', 'last.sh 0'],
+        ['bootbundle-report.sh 0', 'disable-selinux.sh 0', '10.sh 0', '9.sh 0', 'last.sh 0'],
       );
       assert.equal(await read('upper/srv/ran'), 'base\nten\nnine\nlast\n');
       assert.equal(await read('upper/srv/runcmd'), 'base\nrole\nsite\n');

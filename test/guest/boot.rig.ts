@@ -91,7 +91,7 @@ describe('from the stub to the pod and back to the timeline', { skip: skipWithou
         ['registered', 'fetched'],
       );
       assert.deepEqual(
-        items.slice(2).map(({ manifest }) => [manifest?.file, manifest?.status, manifest?.client]),
+        items.flatMap(({ manifest }) => (manifest ? [[manifest.file, manifest.status, manifest.client]] : [])),
         [
           ['04-dbserver.yaml', 'applied', 'kubectl'],
           ['05-map.yaml', 'applied', 'kubectl'],

@@ -1,6 +1,6 @@
 import { type FastifyPluginAsyncTypebox, type Static, type TSchema, Type } from '@fastify/type-provider-typebox';
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import { BootbundleError, invalid } from '../../domain/errors.ts';
+import { BootbundleError, invalid, notFound } from '../../domain/errors.ts';
 import { LIMITS } from '../../domain/limits.ts';
 import { fingerprintOf, LOG_NAMES, type PhoneHome, type ReportBody } from '../../domain/report.ts';
 import type { ReportService } from '../../service/reports.ts';
@@ -67,6 +67,10 @@ export const reportRoutes: FastifyPluginAsyncTypebox<{ reports: ReportService; o
   app.addContentTypeParser('*', { parseAs: 'buffer' }, (_request, body, done) => done(null, body));
   app.decorateRequest('reportOutcome', null);
   app.setErrorHandler(sendRefusal);
+  // Before the body is read: who made the URL up has nothing of it looked at.
+  app.addHook<{ Params: { capability: string } }>('onRequest', async (request) => {
+    if (!reports.knows(request.params.capability)) throw notFound('unknown_capability', 'no such machine');
+  });
   app.addHook('onResponse', async (request, reply) => {
     const { report } = request.routeOptions.config;
     if (report) onReport?.(report, request.reportOutcome ?? REFUSALS[reply.statusCode] ?? 'refused');
@@ -108,21 +112,29 @@ export const reportRoutes: FastifyPluginAsyncTypebox<{ reports: ReportService; o
     async (request, reply) => keep(request, reply, { kind: 'phoneHome', phoneHome: phoneHomeOf(formOf(bodyOf(request))) }),
   );
 
-  for (const name of LOG_NAMES)
-    app.post<{ Querystring: { truncated?: string } }>(
-      `/r/:capability/logs/${name}`,
-      {
-        bodyLimit: LIMITS.reportBytes,
-        config: { report: 'log', requestBody: { required: true, content: { 'text/plain': { schema: { type: 'string' } } } } },
-        schema: reportSchema(`reportLog${LOG_NAMES.indexOf(name)}`, `The end of ${name}`),
+  app.post<{ Params: { capability: string; name: string }; Querystring: { truncated?: string } }>(
+    '/r/:capability/logs/:name',
+    {
+      bodyLimit: LIMITS.reportBytes,
+      config: { report: 'log', requestBody: { required: true, content: { 'text/plain': { schema: { type: 'string' } } } } },
+      schema: {
+        ...reportSchema('reportLog', 'The end of a log'),
+        params: Type.Object({
+          capability: Type.String({ description: 'The unguessable part of the URL' }),
+          name: Type.String({ description: LOG_NAMES.join(', ') }),
+        }),
+        querystring: Type.Object({ truncated: Type.Optional(Type.String({ description: 'true: its beginning is missing' })) }),
       },
-      async (request, reply) => {
-        const body = bodyOf(request);
-        if (body.length === 0) throw badReport('it is empty');
-        const truncated = (request.query as { truncated?: unknown }).truncated === 'true';
-        return keep(request, reply, { kind: 'log', log: { name, text: body.toString('utf8'), truncated } });
-      },
-    );
+    },
+    async (request, reply) => {
+      const name = LOG_NAMES.find((each) => each === request.params.name);
+      if (!name) throw notFound('unknown_log', 'no such log');
+      const body = bodyOf(request);
+      if (body.length === 0) throw badReport('it is empty');
+      const truncated = request.query.truncated === 'true';
+      return keep(request, reply, { kind: 'log', log: { name, text: body.toString('utf8'), truncated } });
+    },
+  );
 
   app.post(
     '/r/:capability/manifests',
@@ -148,6 +160,7 @@ function sendRefusal(error: unknown, request: FastifyRequest, reply: FastifyRepl
   const status = code === 'too_many_reports' ? 429 : kind === 'invalid' ? 400 : kind === 'too_large' ? 413 : null;
   if (status === null) return sendBootLine(error, request, reply);
   if (status === 429) reply.header('retry-after', '5');
+  reply.header('cache-control', 'no-store');
   return reply.code(status).type('text/plain; charset=utf-8').send(`${message}\n`);
 }
 

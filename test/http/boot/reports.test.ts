@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
 import type { Purpose } from '../../../src/domain/instance.ts';
 import { LIMITS } from '../../../src/domain/limits.ts';
+import type { OnReport } from '../../../src/http/boot/reports.ts';
 import { buildTestApp } from '../../app.ts';
 
 const RESULT = {
@@ -19,13 +20,19 @@ const RESULT = {
 
 /** An app with one registered machine that reports. */
 async function machine(t: TestContext) {
-  const test = await buildTestApp(t);
+  const outcomes: string[] = [];
+  const onReport: OnReport = (kind, outcome) => outcomes.push(`${kind} ${outcome}`);
+  const test = { ...(await buildTestApp(t, { onReport })), outcomes };
   await test.register('vm', { 'web/a.sh': '#!/bin/sh\n' });
   const url = async (purpose: Purpose = 'report', name = 'vm') => {
     const instance = await test.store.findInstance(name);
     assert.ok(instance);
     return `/r/${test.keys.capability(purpose, instance)}/manifests`;
   };
+  /** What a machine posts below its report URL. */
+  const say = async (what: string, body: string | Buffer, headers: Record<string, string> = {}) =>
+    test.app.inject({ method: 'POST', url: (await url()).replace('manifests', what), headers, payload: body });
+  const kept = async () => (await test.store.listReports('vm', { after: null, limit: 1000 })).reverse();
   const post = async (body: unknown, { path, type = 'application/json' }: { path?: string; type?: string | null } = {}) =>
     test.app.inject({
       method: 'POST',
@@ -34,7 +41,7 @@ async function machine(t: TestContext) {
       payload: typeof body === 'string' ? body : JSON.stringify(body),
     });
   const timeline = async () => (await test.api('GET', '/instances/vm/timeline')).json();
-  return { ...test, url, post, timeline };
+  return { ...test, url, post, say, kept, timeline };
 }
 
 test('a manifest’s result is kept, once, and stands in the timeline', async (t) => {
@@ -186,4 +193,172 @@ test('the report URL comes with the document only: a handler that asks for it ge
   assert.deepEqual(config.instance, { name: 'node', id: instance.status.id });
   assert.equal(`${new URL(config.report).pathname}/manifests`, await url('report', 'node'));
   assert.doesNotMatch(JSON.stringify(instance), /\/r\//);
+});
+
+const EVENT = {
+  name: 'modules-final/config-scripts-user',
+  description: 'running config-scripts-user with frequency once-per-instance',
+  event_type: 'finish',
+  origin: 'cloudinit',
+  timestamp: 1795407549.2057288,
+  result: 'FAIL',
+};
+/** What cloud-init 25.1.4 posted, shortened. */
+const HOME =
+  'pub_key_ed25519=ssh-ed25519+AAAAC3NzaC1lZDI1NTE5AAAAIFdKRbYIaXuPUZ34kJjrvHJbTWsgu6iVrJDR3wLRA6ij+root%40rig-node%0A&pub_key_rsa=N%2FA&instance_id=iid-rig-01&hostname=rig-node&fqdn=rig-node.example.org';
+const FORM = { 'content-type': 'application/x-www-form-urlencoded' };
+
+test('an event is kept as cloud-init posts it: without a Content-Type, with fields that nobody asked for, once', async (t) => {
+  const { say, kept, outcomes } = await machine(t);
+  for (const headers of [{}, { 'content-type': 'application/json' }, { 'content-type': 'text/html; charset=utf-16' }])
+    assert.deepEqual((await say('events', JSON.stringify(EVENT), headers)).statusCode, 204);
+  await say('events', JSON.stringify({ ...EVENT, timestamp: EVENT.timestamp + 1, event_type: 'start', result: undefined }));
+  await say('events', JSON.stringify({ ...EVENT, event_type: 'diagnostic' }));
+  const { name, description, result } = EVENT;
+  assert.deepEqual(
+    (await kept()).map((report) => report.kind === 'event' && report.event),
+    [
+      { name, type: 'finish', description, result, at: 1795407549206 },
+      { name, type: 'start', description, result: null, at: 1795407550206 },
+    ],
+  );
+  assert.deepEqual(outcomes, ['event stored', 'event repeated', 'event repeated', 'event stored', 'event ignored']);
+});
+
+test('a phone-home is kept with the fingerprints of its host keys', async (t) => {
+  const { say, kept } = await machine(t);
+  assert.equal((await say('phone-home', HOME, FORM)).statusCode, 204);
+  const [report] = await kept();
+  assert.deepEqual(report?.kind === 'phoneHome' && report.phoneHome, {
+    instanceId: 'iid-rig-01',
+    hostname: 'rig-node',
+    fqdn: 'rig-node.example.org',
+    hostKeys: [
+      {
+        kind: 'ed25519',
+        key: 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFdKRbYIaXuPUZ34kJjrvHJbTWsgu6iVrJDR3wLRA6ij root@rig-node',
+        fingerprint: 'SHA256:FDhcEX7ota72w16iD6uP2ZG6/9t4udgNGBForIxMQ8g',
+      },
+    ],
+  });
+});
+
+test('the ends of logs are kept as they came, and a capability that they quote is nobody’s to read', async (t) => {
+  const { say, kept, url } = await machine(t);
+  const capability = (await url()).split('/')[2] ?? '';
+  const text = `Grüße\0\u001b[31m posting http://192.0.2.10:8080/r/${capability}/events failed\n`;
+  assert.equal((await say('logs/cloud-init-output.log?truncated=true', Buffer.from(text))).statusCode, 204);
+  assert.equal((await say('logs/result.json', Buffer.from('{"v1": {"errors": []}}\xff', 'latin1'))).statusCode, 204);
+  await say('events', JSON.stringify({ ...EVENT, description: `found http://192.0.2.10:8080/s/${capability}/` }));
+  const [output, result, event] = await kept();
+  const hidden = text.replace(capability, '‹capability›');
+  assert.deepEqual(output?.kind === 'log' && output.log, { name: 'cloud-init-output.log', text: hidden, truncated: true });
+  assert.deepEqual(result?.kind === 'log' && [result.log.text, result.log.truncated], ['{"v1": {"errors": []}}\ufffd', false]);
+  assert.equal(event?.kind === 'event' && event.event.description, 'found http://192.0.2.10:8080/s/‹capability›/');
+});
+
+test('reports that are none are refused in one line, counted, and nothing is kept', async (t) => {
+  const { say, kept, outcomes, log, url } = await machine(t);
+  const event = (change: object) => JSON.stringify({ ...EVENT, ...change });
+  const huge = Buffer.alloc(10 * 1024 * 1024, 'x');
+  const bad: [what: string, body: string | Buffer, status: number][] = [
+    ...['', 'null', '[]', '{', '"x"', '<html>', '['.repeat(16_000), '{"a":'.repeat(3000)].map(
+      (body): [string, string, number] => ['events', body, 400],
+    ),
+    ['events', Buffer.from('fffe7b007d00', 'hex'), 400],
+    ['events', Buffer.from(event({}).replace('FAIL', '\0')), 400],
+    ['events', `{"__proto__": ${event({})}}`, 400],
+    ['events', event({ name: '' }), 400],
+    ['events', event({ name: null }), 400],
+    ['events', event({ name: 'a lone surrogate \ud800' }), 400],
+    ['events', event({ event_type: 1 }), 400],
+    ['events', event({ timestamp: '1' }), 400],
+    ['events', event({ timestamp: -1 }), 400],
+    ['events', event({ timestamp: 1e300 }), 400],
+    ['events', event({ result: {} }), 400],
+    ['events', event({ description: 'x'.repeat(LIMITS.eventBytes) }), 413],
+    ['events', huge, 413],
+    ['phone-home', '', 400],
+    ['phone-home', '<html>&&&&', 400],
+    ['phone-home', '{"instance_id": "i"}', 400],
+    ['phone-home', 'instance_id=', 400],
+    ['phone-home', 'instance_id=a&instance_id=b', 400],
+    ['phone-home', Buffer.from('instance_id=\xff', 'latin1'), 400],
+    ['phone-home', huge, 413],
+    ['logs/result.json', '', 400],
+    ['logs/result.json', huge, 413],
+  ];
+  for (const [what, body, status] of bad) {
+    const answer = await say(what, body);
+    assert.equal(answer.statusCode, status, `${what} ${body.toString().slice(0, 60)}`);
+    assert.match(answer.body, /^[^\p{Cc}<]{1,200}\n$/u);
+    assert.equal(answer.headers['content-type'], 'text/plain; charset=utf-8');
+  }
+  assert.deepEqual([...new Set(outcomes)].sort(), ['event refused', 'log refused', 'phoneHome refused']);
+  assert.equal(outcomes.length, bad.length);
+  for (const what of ['logs/', 'logs/passwd', 'logs/..%2fresult.json', 'logs', 'events/x', 'event']) {
+    const answer = await say(what, 'x');
+    assert.deepEqual([answer.statusCode, answer.body], [404, 'not found\n'], what);
+  }
+  assert.deepEqual(await kept(), []);
+  assert.doesNotMatch(log(), new RegExp((await url()).split('/')[2] ?? '?'));
+});
+
+test('a made-up capability is refused before anything of its body is read', async (t) => {
+  const { app, outcomes, url } = await machine(t);
+  const paths = [
+    await url('include'),
+    await url('seed'),
+    (await url()).replace(/.{4}\/manifests/, 'AAAA/manifests'),
+    '/r/x/manifests',
+  ];
+  for (const path of paths)
+    for (const what of ['events', 'phone-home', 'logs/result.json', 'manifests']) {
+      const answer = await app.inject({ method: 'POST', url: path.replace('manifests', what), payload: '{' });
+      assert.deepEqual([answer.statusCode, answer.body], [404, 'not found\n']);
+    }
+  assert.equal(outcomes.length, 16);
+});
+
+test('hostile text in every field is kept as it is said, cut to what is kept', async (t) => {
+  const { say, kept } = await machine(t);
+  const evil = '__proto__ <script>alert(1)</script> \u0000\u001b]0;x\u0007 \u202e';
+  await say(
+    'events',
+    JSON.stringify({ ...EVENT, name: evil, description: evil.repeat(40), result: evil, origin: evil, __proto__: evil }),
+  );
+  const form = new URLSearchParams({
+    instance_id: evil,
+    hostname: 'x'.repeat(9999),
+    fqdn: evil,
+    pub_key_rsa: evil,
+    pub_key___proto__: 'x',
+  });
+  form.append('pub_key_constructor', '\n');
+  await say('phone-home', form.toString(), FORM);
+  const [event, home] = await kept();
+  assert.ok(event?.kind === 'event' && home?.kind === 'phoneHome');
+  assert.equal(event.event.name, evil);
+  assert.deepEqual([event.event.description.length, event.event.result], [1000, evil.slice(0, 20)]);
+  assert.deepEqual(
+    [home.phoneHome.hostname.length, home.phoneHome.hostKeys.map(({ kind, fingerprint }) => [kind, fingerprint])],
+    [255, [['rsa', null]]],
+  );
+});
+
+test('a machine that says more than a machine may is told to wait, and the others are not', async (t) => {
+  const { app, say, tick, outcomes, register, url, log } = await machine(t);
+  const send = (timestamp: number) => say('events', JSON.stringify({ ...EVENT, timestamp }));
+  for (let n = 0; n < LIMITS.reportBurst; n++) await send(n);
+  const answer = await send(1e6);
+  assert.deepEqual([answer.statusCode, answer.headers['retry-after']], [429, '5']);
+  assert.match(answer.body, /^[^\n]+\n$/);
+  await register('other', {});
+  const other = (await url('report', 'other')).replace('manifests', 'events');
+  assert.equal((await app.inject({ method: 'POST', url: other, payload: JSON.stringify(EVENT) })).statusCode, 204);
+  tick(1000);
+  for (let n = 0; n < LIMITS.reportsPerSecond; n++) assert.equal((await send(1e6 + n)).statusCode, 204);
+  assert.equal((await send(2e6)).statusCode, 429);
+  assert.equal(outcomes.filter((outcome) => outcome === 'event limited').length, 2);
+  assert.doesNotMatch(log(), /"level":50/);
 });
