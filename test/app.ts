@@ -79,11 +79,15 @@ export async function buildTestApp(
     freshId: () => (++ids).toString(16).padStart(16, '0'),
     onTrouble: () => undefined,
     policyDefaults,
-    onAlarm: (alarm) => logAlarm(app.log, alarm),
+    onAlarm: (alarm) => {
+      metrics.onAlarm(alarm);
+      logAlarm(app.log, alarm);
+    },
   });
   const app: FastifyInstance = await buildApp({
     ...services,
     metrics,
+    onReport: metrics.onReport,
     authenticate: createAuthenticator(TOKEN),
     scopes: 'all',
     log: { level: 'info', stream: { write: (line) => lines.push(line) } },
