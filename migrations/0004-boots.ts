@@ -40,7 +40,8 @@ export const boots: Migration = {
       `update instance set state = 'delivered' where first_delivery_at is not null`,
       'update instance set waiting_since = created_at where first_delivery_at is null and retired_at is null',
       'create index instance_by_told_instance_id on instance (told_instance_id)',
-      'create index instance_by_state on instance (state, waiting_since)',
+      // With all that a count of the living by state looks at.
+      'create index instance_by_state on instance (state, waiting_since, retired_at)',
       // What the dead-man's timer looks at every few seconds: those whose silence was told are not in it.
       'create index instance_watched on instance (state, waiting_since) where silent_at is null and retired_at is null',
 

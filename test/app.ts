@@ -90,12 +90,16 @@ export async function buildTestApp(
     freshId: () => (++ids).toString(16).padStart(16, '0'),
     onTrouble,
     policyDefaults,
-    onAlarm: (alarm) => logAlarm(app.log, alarm),
+    onAlarm: (alarm) => {
+      metrics.onAlarm(alarm);
+      logAlarm(app.log, alarm);
+    },
   });
   const authenticate = createAuthenticator({ adminToken, store, clock, onTrouble });
   const app: FastifyInstance = await buildApp({
     ...services,
     metrics,
+    onReport: metrics.onReport,
     authenticate,
     scopes: 'all',
     log: { level: 'info', stream: { write: (line) => lines.push(line) } },

@@ -195,6 +195,9 @@ test('the services, the store and the listener tell what they do', async (t) => 
     test.tick(20_000);
     return parse((await test.app.inject('/metrics')).body);
   };
+  const vm = (await store.findInstance('vm')) ?? assert.fail();
+  const seed = `/s/${test.keys.capability('seed', vm)}/user-data`;
+  const reports = `/r/${test.keys.capability('report', vm)}`;
   const before = await scrape();
   await test.boot(url);
   await test.boot(url, { method: 'HEAD' });
@@ -202,6 +205,12 @@ test('the services, the store and the listener tell what they do', async (t) => 
   await test.boot('/s/x/user-data');
   await test.api('PUT', '/bundles/web/parts/b.sh', '#!/bin/sh\n');
   await test.api('PUT', '/bundles/web/parts/b.yaml', '#cloud-config\n[');
+  await test.boot(`${reports}/logs/result.json`, { method: 'POST', payload: '{}' });
+  await test.boot(`${reports}/events`, { method: 'POST', payload: '[]' });
+  await test.api('POST', '/instances/vm/close');
+  test.tick(600_000);
+  await test.boot(url);
+  await test.boot(seed);
   broken = true;
   await test.boot(url);
   const after = await scrape();
@@ -211,16 +220,22 @@ test('the services, the store and the listener tell what they do', async (t) => 
     ['fetches_total{purpose="include",outcome="head"}', 1],
     ['fetches_total{purpose="include",outcome="not_found"}', 1],
     ['fetches_total{purpose="include",outcome="failed"}', 1],
+    ['fetches_total{purpose="include",outcome="refused"}', 1],
     ['fetches_total{purpose="seed",outcome="not_found"}', 1],
-    ['fetch_duration_seconds_count', 5],
+    ['fetches_total{purpose="seed",outcome="refused"}', 1],
+    ['fetches_total{purpose="seed",outcome="delivered"}', 0],
+    ['alarms_total{kind="late_fetch"}', 1],
+    ['reports_total{kind="log",outcome="stored"}', 1],
+    ['reports_total{kind="event",outcome="refused"}', 1],
+    ['fetch_duration_seconds_count', 7],
     ['render_duration_seconds_count', 2],
     ['document_bytes_count', 2],
-    ['commit_duration_seconds_count', 1],
-    ['commit_deliveries_sum', 1],
+    ['commit_duration_seconds_count', 3],
+    ['commit_deliveries_sum', 3],
     ['publish_duration_seconds_count{outcome="published"}', 1],
-    ['http_requests_total{scope="boot",method="GET",status="2xx"}', 1],
+    ['http_requests_total{scope="boot",method="GET",status="2xx"}', 2],
     ['http_requests_total{scope="boot",method="HEAD",status="2xx"}', 1],
-    ['http_requests_total{scope="boot",method="GET",status="4xx"}', 2],
+    ['http_requests_total{scope="boot",method="GET",status="4xx"}', 3],
     ['http_requests_total{scope="boot",method="GET",status="5xx"}', 1],
     ['http_requests_total{scope="api",method="PUT",status="2xx"}', 1],
     ['http_requests_total{scope="api",method="PUT",status="4xx"}', 1],

@@ -74,5 +74,6 @@ export const REPEAT_WINDOW_MS = 2 * 60 * 1000;
 
 /** A counted delivery to another address this soon after the last one is a second machine on one stub. */
 export const SECOND_MACHINE_MS = 60 * 60 * 1000;
+
 /** How a fetch ended, for the metrics: what is in the ledger, and what is not. `head`: it was a HEAD, answered as a GET would be. */
 export type FetchOutcome = 'delivered' | 'refused' | 'failed' | 'not_found' | 'head';

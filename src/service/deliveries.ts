@@ -229,13 +229,24 @@ export function createDeliveryService(deps: {
     throw unavailable('changing', 'the instance changes faster than its document is rendered');
   };
 
-  /** Tells how a fetch ends, and when. */
-  async function told<T>(purpose: 'include' | 'seed', good: FetchOutcome, answer: () => Promise<T>): Promise<T> {
+  const peek: DeliveryService['peek'] = async (purpose, capability, fetcher) => {
+    const instance = await open(purpose, capability, fetcher);
+    const { refusal } = await judge(instance, fetcher, clock());
+    const { name } = instance;
+    if (refusal === null) return { instance: name, bytes: (await render(instance)).bytes, refusal };
+    if (purpose === 'seed') return { instance: name, bytes: NOTHING, refusal };
+    const instead = await renderAfterClose(instance);
+    if (!instead) throw refused(name, refusal);
+    return { instance: name, bytes: instead.bytes, refusal };
+  };
+
+  /** Tells how a fetch ends, and when. What is answered instead of a document is a refusal. */
+  async function told<A extends Answer>(purpose: 'include' | 'seed', good: FetchOutcome, answer: () => Promise<A>): Promise<A> {
     const seconds = stopwatch();
     const tell = (outcome: FetchOutcome) => onFetch?.({ purpose, outcome, seconds: seconds() });
     try {
       const answered = await answer();
-      tell(good);
+      tell(answered.refusal === null ? good : 'refused');
       return answered;
     } catch (error) {
       tell(outcomeOf(error));
@@ -255,17 +266,7 @@ export function createDeliveryService(deps: {
       }
     },
 
-    peek: (purpose, capability, fetcher) =>
-      told(purpose, 'head', async () => {
-        const instance = await open(purpose, capability, fetcher);
-        const { refusal } = await judge(instance, fetcher, clock());
-        const { name } = instance;
-        if (refusal === null) return { instance: name, bytes: (await render(instance)).bytes, refusal };
-        if (purpose === 'seed') return { instance: name, bytes: NOTHING, refusal };
-        const instead = await renderAfterClose(instance);
-        if (!instead) throw refused(name, refusal);
-        return { instance: name, bytes: instead.bytes, refusal };
-      }),
+    peek: (purpose, capability, fetcher) => told(purpose, 'head', () => peek(purpose, capability, fetcher)),
 
     async seed(capability, document, fetcher) {
       const instance = await open('seed', capability, fetcher);

@@ -1,6 +1,6 @@
 import { type Kysely, type Selectable, sql } from 'kysely';
 import type { AuditDetail, AuditNote } from '../domain/audit.ts';
-import { type BootFacts, NO_BOOT, type State } from '../domain/boot.ts';
+import { type BootFacts, NO_BOOT } from '../domain/boot.ts';
 import { conflict, invalid, notFound, preconditionFailed } from '../domain/errors.ts';
 import { checkSeedUnused, cloudInitInstanceId, type Instance, type InstanceSpec, instanceEtag } from '../domain/instance.ts';
 import { canonicalJson, type Json, type JsonObject } from '../domain/json.ts';
@@ -22,7 +22,6 @@ type InstanceStore = Pick<
   | 'findInstanceById'
   | 'findInstanceByIdEvenRetired'
   | 'listInstances'
-  | 'countInstancesByState'
   | 'retireInstance'
 >;
 
@@ -128,29 +127,6 @@ export function instanceStore(database: Database): InstanceStore {
             .execute();
         const rows = stale ? await listStale(db, after, limit, list) : await list(after, limit);
         return rows.map(toInstance);
-      }),
-
-    countInstancesByState: (now, deadlines) =>
-      database.read(async (db) => {
-        // Since when nothing was heard is too long; nothing is older than -1.
-        const tooLong = (patience: number | null) => sql`cast(${patience === null ? -1 : now - patience} as bigint)`;
-        const rows = await db
-          .selectFrom('instance')
-          .select(({ fn }) => [
-            'state',
-            fn.countAll<number>().as('total'),
-            sql<number>`count(case when waiting_since <= case when state = 'registered'
-              then ${tooLong(deadlines.fetch)} else ${tooLong(deadlines.boot)} end then 1 end)`.as('silent'),
-          ])
-          .where('retired_at', 'is', null)
-          .groupBy('state')
-          .execute();
-        const counts: Record<State, number> = { registered: 0, delivered: 0, booting: 0, ready: 0, failed: 0, silent: 0 };
-        for (const { state, total, silent } of rows) {
-          counts[state as State] += total - silent;
-          counts.silent += silent;
-        }
-        return counts;
       }),
 
     retireInstance: (name, { expect, at, by, detail = {}, force = false }) =>

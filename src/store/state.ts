@@ -1,6 +1,6 @@
 import { scheduler } from 'node:timers/promises';
-import type { Expression, ExpressionBuilder, Kysely, SqlBool } from 'kysely';
-import { type BootFacts, type Deadlines, NO_BOOT } from '../domain/boot.ts';
+import { type Expression, type ExpressionBuilder, type Kysely, type SqlBool, sql } from 'kysely';
+import { type BootFacts, type Deadlines, NO_BOOT, type State } from '../domain/boot.ts';
 import type { DeliveryInputs } from '../domain/delivery.ts';
 import { formatReference, parseReference } from '../domain/names.ts';
 import type { InstanceFilter, Store } from '../domain/store.ts';
@@ -8,7 +8,7 @@ import { addressText, type Database, type InstanceRow, indexable, plain, type Sc
 import { lookUp } from './reference.ts';
 import { nameFits } from './scope.ts';
 
-type StateStore = Pick<Store, 'listStates' | 'sweepSilent'>;
+type StateStore = Pick<Store, 'listStates' | 'countInstancesByState' | 'sweepSilent'>;
 
 /** States as time goes by. */
 export function stateStore(database: Database): StateStore {
@@ -29,6 +29,26 @@ export function stateStore(database: Database): StateStore {
           reopenedAt: row.reopened_at,
           boot: factsOf(row),
         }));
+      }),
+
+    countInstancesByState: (now, deadlines) =>
+      database.read(async (db) => {
+        const rows = await db
+          .selectFrom('instance')
+          .select((eb) => [
+            'state',
+            eb.fn.countAll<number>().as('total'),
+            sql<number>`count(case when ${isOverdue(eb, now, deadlines)} then 1 end)`.as('overdue'),
+          ])
+          .where('retired_at', 'is', null)
+          .groupBy('state')
+          .execute();
+        const counts: Record<State, number> = { registered: 0, delivered: 0, booting: 0, ready: 0, failed: 0, silent: 0 };
+        for (const { state, total, overdue } of rows) {
+          counts[state as State] += total - overdue;
+          counts.silent += overdue;
+        }
+        return counts;
       }),
 
     async sweepSilent({ now, deadlines, limit }) {

@@ -2259,46 +2259,6 @@ export function conformance(name: string, makeStore: MakeStore) {
   });
 }
 
-/** What every engine must do alike with rows as boots leave them. `makeDatabase` gives an empty database, closed when the test is over. */
-export function countConformance(name: string, makeDatabase: (t: TestContext) => Promise<Database>) {
-  test(`${name}: countInstancesByState tells how many of the living are in each state, silent past their deadline`, async (t) => {
-    const database = await makeDatabase(t);
-    await migrate(database);
-    const store = createStore(database);
-    const rows = [
-      ['a', 'registered', 1000],
-      ['b', 'registered', 2000],
-      ['c', 'delivered', 5000],
-      ['d', 'delivered', null],
-      ['e', 'booting', 5001],
-      ['f', 'ready', null],
-      ['g', 'failed', null],
-      ['h', 'ready', null],
-    ] as const;
-    await store.putInstances(
-      rows.map(([each]) => write(each)),
-      { at: START, by: ANN },
-    );
-    for (const [each, state, waiting_since] of rows)
-      await database.write((db) => db.updateTable('instance').set({ state, waiting_since }).where('name', '=', each).execute());
-    await store.retireInstance('h', { expect: undefined, at: START, by: ANN });
-    const none = { registered: 0, delivered: 0, booting: 0, ready: 1, failed: 1, silent: 0 };
-    for (const [now, fetch, boot, counts] of [
-      [0, null, null, { registered: 2, delivered: 2, booting: 1 }],
-      [1e6, null, null, { registered: 2, delivered: 2, booting: 1 }],
-      [6000, 5000, null, { registered: 1, delivered: 2, booting: 1, silent: 1 }],
-      [5999, 5000, null, { registered: 2, delivered: 2, booting: 1 }],
-      [6000, null, 1000, { registered: 2, delivered: 1, booting: 1, silent: 1 }],
-      [Date.UTC(2100, 0, 1), 1000, 1000, { delivered: 1, silent: 4 }],
-    ] as const)
-      assert.deepEqual(
-        await store.countInstancesByState(now, { fetch, boot }),
-        { ...none, ...counts },
-        `${now} ${fetch} ${boot}`,
-      );
-  });
-}
-
 /** What every engine must do alike with its schema. `makeDatabase` gives an empty one, closed when the test is over. */
 export function migrationConformance(name: string, makeDatabase: (t: TestContext) => Promise<Database>) {
   const extra: Migration = {

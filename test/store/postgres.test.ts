@@ -11,7 +11,7 @@ import { createStore, openStore } from '../../src/store/open.ts';
 import { openPostgres } from '../../src/store/postgres.ts';
 import { ANN } from '../actor.ts';
 import { type PostgresServer, postgresServer } from '../postgres.ts';
-import { conformance, countConformance, delivery, migrationConformance, refused, sealed, write } from './conformance.ts';
+import { conformance, delivery, migrationConformance, refused, sealed, write } from './conformance.ts';
 import { stateConformance } from './state-conformance.ts';
 import { BY, windowConformance } from './windows.ts';
 
@@ -23,7 +23,6 @@ else suite(server);
 
 function suite(server: PostgresServer) {
   conformance('PostgreSQL', async (t) => opened(t, await server.freshDatabase()));
-  countConformance('PostgreSQL', async (t) => database(t, await server.freshDatabase()));
   stateConformance('PostgreSQL', async (t) => database(t, await server.freshDatabase()));
   migrationConformance('PostgreSQL', async (t) => database(t, await server.freshDatabase()));
 

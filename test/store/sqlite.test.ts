@@ -14,7 +14,7 @@ import { migrate } from '../../src/store/migrate.ts';
 import { createStore, openStore } from '../../src/store/open.ts';
 import { openSqlite } from '../../src/store/sqlite.ts';
 import { ANN } from '../actor.ts';
-import { conformance, countConformance, migrationConformance, refused, sealed, write } from './conformance.ts';
+import { conformance, migrationConformance, refused, sealed, write } from './conformance.ts';
 import { stateConformance } from './state-conformance.ts';
 import { windowConformance } from './windows.ts';
 
@@ -32,11 +32,6 @@ migrationConformance('SQLite', async (t) => {
   return database;
 });
 
-countConformance('SQLite', async (t) => {
-  const database = await openSqlite(':memory:');
-  t.after(() => database.close());
-  return database;
-});
 stateConformance('SQLite', async (t) => {
   const database = await openSqlite(await newFile(t));
   t.after(() => database.close());
