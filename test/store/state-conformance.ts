@@ -49,7 +49,7 @@ export function stateConformance(name: string, makeDatabase: (t: TestContext) =>
     contract('a count by state is as long as the lists are, without the retired', async (store, rows) => {
       await every(store, rows);
       await store.putInstances([write('gone')], { at: 0, by: ANN });
-      await store.retireInstance('gone', { expect: undefined, at: 0 });
+      await store.retireInstance('gone', { expect: undefined, at: 0, by: ANN });
       for (const deadlines of [DEADLINES, { fetch: null, boot: null }, { fetch: null, boot: 100 }])
         for (const now of [60, 110, 149, 150, 999, 1000, 5000]) {
           const counts = await store.countInstancesByState(now, deadlines);
