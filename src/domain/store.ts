@@ -397,11 +397,6 @@ export interface Store {
   /** Which instance phoned home last under this instance-id of cloud-init's: its name. */
   findPhoneHome(instanceId: string): Promise<string | null>;
 
-  // ---- audit
-
-  /** Newest first: `after` is the id of the last one seen. */
-  listAudit(filter: AuditFilter, page: Page<number>): Promise<AuditEntry[]>;
-
   // ---- tokens
 
   /**
