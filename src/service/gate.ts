@@ -1,5 +1,6 @@
 import { type Actor, namesFit } from '../domain/actor.ts';
 import type { AuditDetail } from '../domain/audit.ts';
+import { sha256 } from '../domain/bundle.ts';
 import { wouldBreak } from '../domain/errors.ts';
 import type { Finding } from '../domain/finding.ts';
 import type { Instance } from '../domain/instance.ts';
@@ -132,14 +133,18 @@ async function* followersOf(store: Store, bundle: string): AsyncGenerator<Instan
   }
 }
 
-/** What machines have in common that get the same document but for their names; where templates make each its own, the machine itself. */
-function kindOf({ name, version, bundles }: Instance, scene: Scene, { revision }: WhatIf): string {
+/**
+ * What machines have in common that get the same document but for their names; where templates make each its own, the machine itself.
+ * Its handlers are told its name and `vars.kube` (render/document.ts), and a document may become too large by them, as by what tracks it.
+ */
+function kindOf({ name, version, bundles, vars, track }: Instance, scene: Scene, { revision }: WhatIf): string {
   const templated = revision?.hasTemplates || bundles.some((text) => scene.revisions.get(text)?.hasTemplates ?? false);
   const meanings = bundles.map((text) => {
     const meaning = scene.meanings.get(text);
     return `${text}=${meaning?.revision}.${meaning?.secretsVersion}`;
   });
-  return [...(templated ? [name, version] : []), ...meanings].join(' ');
+  const told = vars.kube === undefined ? '' : sha256(JSON.stringify(vars.kube));
+  return [...(templated ? [name, version] : [name.length, told, track]), ...meanings].join(' ');
 }
 
 /** What would be wrong and is not wrong today. */

@@ -101,6 +101,23 @@ test('many machines are named by a few and counted', async (t) => {
   assert.match(detail, /^n0000, n0001, n0002, n0003, n0004 and 1195 more have still to boot/);
 });
 
+test('a machine whose vars.kube make its document too large is looked at by itself', async (t) => {
+  const app = await buildTestApp(t);
+  const { api } = app;
+  const handler = HANDLER.replace('"text/x-kube-pod"', '"text/x-blob", "text/x-bootbundle-config"');
+  await api('PUT', '/bundles/blobs/parts/handler.py', handler);
+  const blob = (mebibytes: number) => `${'x'.repeat(63)}\n`.repeat(mebibytes * 16_384);
+  for (const name of ['a', 'b']) await api('PUT', `/bundles/blobs/parts/${name}?type=text/x-blob`, blob(4));
+  for (const name of ['a', 'b', 'c']) await api('PUT', `/bundles/web/parts/${name}?type=text/x-blob`, blob(2.25));
+  const kube = { enable: Array.from({ length: 8000 }, (_, n) => `${'u'.repeat(50)}-${n}`) };
+  for (const [name, vars] of Object.entries({ 'vm-1': {}, 'vm-2': { kube }, 'vm-3': {} }))
+    assert.equal((await api('PUT', `/instances/${name}`, { bundles: ['blobs', 'web'], vars })).statusCode, 201);
+  const url = '/bundles/web/parts/d?type=text/x-blob';
+  const refused = await api('PUT', url, blob(1));
+  assert.deepEqual([refused.statusCode, refused.json().code], [409, 'would_break'], refused.body.slice(0, 500));
+  assert.match(refused.json().detail, /^vm-2 has still to boot and would break: the document would have \d+ bytes/);
+});
+
 const TEMPLATE = '#cloud-config\nhostname: {{ instance.name }}\nusers:\n  - name: {{ vars.user }}\n';
 
 /** `a` and `b` have a user each, `c` has none of the vars; `b` has booted, and its window is shut. All follow `web`. */
