@@ -16,7 +16,7 @@ test('every answer, error answers of every kind among them, says what a browser 
     ['GET', '/i/%zz', 404],
     ['GET', `/s/${'x'.repeat(2000)}/user-data`, 404],
     ['POST', '/r/none/nothing', 404],
-    ['POST', '/r/none/manifests', 400],
+    ['POST', '/r/none/manifests', 404],
     ['GET', '/healthz', 200],
     ['GET', '/readyz', 200],
     ['GET', '/metrics', 200],
