@@ -12,7 +12,7 @@ const MIGRATION_LOCK = 6_271_402_281_953;
 
 /**
  * A pool of connections to PostgreSQL, made when they are needed. Writes are serializable; what the server refuses for another transaction's
- * sake (40001, 40P01) is tried again.
+ * sake (40001, 40P01, 23505) is tried again.
  */
 export function openPostgres(url: string, onError?: OnDatabaseError): Database {
   const pool = new pg.Pool({
@@ -59,7 +59,8 @@ export function openPostgres(url: string, onError?: OnDatabaseError): Database {
   };
 }
 
-const collided = (error: unknown) => ['40001', '40P01'].includes(driverCode(error));
+/** A broken uniqueness, too: what is inserted was looked for in the same transaction, so somebody else was quicker. */
+const collided = (error: unknown) => ['40001', '40P01', '23505'].includes(driverCode(error));
 
 /** Integers of 8 bytes as numbers: ours are counts and milliseconds, far below 2^53. On our own pool only. */
 const getTypeParser: typeof pg.types.getTypeParser = (oid: number, format?: 'text' | 'binary') =>
